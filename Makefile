@@ -1,0 +1,40 @@
+# The commands of the README. `make VENV=/some/folder test` uses another environment.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+# An editable install sees changed Python and YAML at once; these need it done anew.
+BUILD  := pyproject.toml setup.py $(wildcard src/convexp/ops/fast/*.pyx src/convexp/ops/fast/*.h)
+
+.PHONY: run test lint format clean
+
+run: $(VENV)/.installed            ## train the default network and record it in MLflow
+	$(BIN)/python -m convexp model=three_layer backend=fast
+
+test: $(VENV)/.installed-test      ## the whole test suite
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-test      ## style, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/cython-lint src
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-test    ## put everything into the house format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:                             ## remove what builds and tests leave; keep runs and the environment
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -f src/convexp/ops/fast/*.so src/convexp/ops/fast/*.c
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(BIN)/python $(BUILD)
+	$(BIN)/python -m pip install -e .
+	touch $@
+
+# The same environment with the test extra.
+$(VENV)/.installed-test: $(BIN)/python $(BUILD)
+	$(BIN)/python -m pip install -e '.[test]'
+	touch $@ $(VENV)/.installed

@@ -1,0 +1,80 @@
+"""The extension modules; everything else about the package stands in pyproject.toml."""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+FAST = "src/convexp/ops/fast"
+
+HEADERS = [str(path) for path in sorted(Path(FAST).glob("*.h"))]
+
+# Directives of the whole tree. CONVEXP_DEBUG=1 builds with bounds checks.
+DEBUG = os.environ.get("CONVEXP_DEBUG") == "1"
+DIRECTIVES = {
+    "language_level": 3,
+    "boundscheck": DEBUG,
+    "wraparound": False,
+    "initializedcheck": DEBUG,
+    "cdivision": True,
+    "embedsignature": True,
+}
+
+OPENMP_PROBE = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n"
+
+
+def openmp_flags(compiler):
+    """Flags ``(compile, link)`` with which this compiler builds OpenMP code; none where it cannot.
+
+    Without OpenMP the kernels build all the same and run on one thread.
+    """
+    if compiler.compiler_type == "msvc":
+        candidates = [(["/openmp"], [])]
+    elif sys.platform == "darwin":
+        candidates = [(["-Xpreprocessor", "-fopenmp"], ["-lomp"]), (["-fopenmp"], ["-fopenmp"])]
+    else:
+        candidates = [(["-fopenmp"], ["-fopenmp"])]
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "probe.c")
+        source.write_text(OPENMP_PROBE)
+        for compile_flags, link_flags in candidates:
+            try:
+                objects = compiler.compile(
+                    [str(source)], output_dir=folder, extra_postargs=compile_flags
+                )
+                compiler.link_executable(
+                    objects, str(Path(folder, "probe")), extra_postargs=link_flags
+                )
+            except Exception:  # whatever a compiler raises: it has no OpenMP by these flags
+                continue
+            return compile_flags, link_flags
+    print("convexp: the compiler has no OpenMP; the fast backend will run on one thread")
+    return [], []
+
+
+class BuildExt(build_ext):
+    """build_ext that adds the OpenMP flags of the compiler at hand."""
+
+    def build_extensions(self):
+        compile_flags, link_flags = openmp_flags(self.compiler)
+        optimize = ["/O2"] if self.compiler.compiler_type == "msvc" else ["-O3"]
+        for extension in self.extensions:
+            extension.extra_compile_args += optimize + compile_flags
+            extension.extra_link_args += link_flags
+        super().build_extensions()
+
+
+setup(
+    ext_modules=cythonize(
+        [
+            Extension(f"convexp.ops.fast.{path.stem}", [str(path)], depends=HEADERS)
+            for path in sorted(Path(FAST).glob("*.pyx"))
+        ],
+        compiler_directives=DIRECTIVES,
+    ),
+    cmdclass={"build_ext": BuildExt},
+)

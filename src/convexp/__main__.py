@@ -1,0 +1,72 @@
+"""``python -m convexp`` and ``convexp``: compose the configuration and run it."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, MissingConfigException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from convexp.errors import UserError, choices
+from convexp.plugins import search_path
+
+# From 1.4 on Hydra deprecates the argument; until then it wants it.
+VERSION_BASE = {"version_base": "1.3"} if hydra.__version__ < "1.4" else {}
+
+
+@hydra.main(config_path="pkg://convexp.conf", config_name="config", **VERSION_BASE)
+def experiment(cfg: DictConfig) -> float | None:
+    """One job of Hydra's."""
+    # Imported only now: --help and word completion need no MLflow, no scikit-learn, no matplotlib.
+    from convexp.run import run
+
+    try:
+        return run(cfg)
+    except UserError as error:
+        # A sweep goes on with its other jobs and reports at its end; a single job just ends, by
+        # an exception that Hydra has nothing to add to.
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise
+        sys.exit(f"convexp: {error}")
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends it with one sentence.
+
+    ``HYDRA_FULL_ERROR=1`` shows the traceback of any error instead.
+    """
+    search_path.install()
+    if os.environ.get("HYDRA_FULL_ERROR") == "1":
+        experiment()
+        return
+    # With this, Hydra hands its errors on instead of printing them its own way.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        experiment()
+    except (UserError, HydraException, OmegaConfBaseException) as error:
+        sys.exit(f"convexp: {sentence(error)}")
+    except KeyboardInterrupt:
+        sys.exit("convexp: interrupted")
+
+
+def sentence(error: Exception) -> str:
+    """What was wrong and what is possible, of an error of ours, of Hydra's or of OmegaConf's."""
+    cause = error.__cause__
+    if isinstance(error, MissingConfigException) and error.options is not None:
+        group, _, name = (error.missing_cfg_file or "").rpartition("/")
+        return f"there is no {group} '{name}'; {choices(name, error.options)}"
+    if isinstance(cause, (ConfigAttributeError, ConfigKeyError)) and cause.parent_node is not None:
+        path, _, key = str(cause.full_key).rpartition(".")
+        siblings = [str(sibling) for sibling in cause.parent_node if sibling != "_target_"]
+        where = f"{path} has" if path else "there is"
+        return f"{where} no key '{key}'; {choices(key, siblings)}"
+    return " ".join(str(error).split())
+
+
+if __name__ == "__main__":
+    main()

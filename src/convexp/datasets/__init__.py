@@ -1,0 +1,19 @@
+"""Labelled images, in memory as uint8 until a batch is cut.
+
+    dataset.py      Split, Dataset, and what the sources share: cutting into parts, the mean image
+    _digits.py      scikit-learn's 8x8 handwritten digits: embedded, runs offline
+    _cifar10.py     CIFAR-10, from a folder or downloaded; checked before it is unpickled
+    _synthetic.py   learnable images of any shape
+    _download.py    for pooch: go on where a broken download stopped
+
+Each source is a function from its configured values (`conf/dataset/*.yaml`) to a `Dataset`. One of
+your own is such a function anywhere, and a YAML whose ``_target_`` names it. The sources' modules
+have an underscore because ``convexp.datasets.cifar10`` must name the function and nothing else.
+"""
+
+from convexp.datasets._cifar10 import cifar10, fetch_cifar10
+from convexp.datasets._digits import digits
+from convexp.datasets._synthetic import synthetic
+from convexp.datasets.dataset import Dataset, Split
+
+__all__ = ["Dataset", "Split", "cifar10", "digits", "fetch_cifar10", "synthetic"]

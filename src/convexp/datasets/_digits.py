@@ -1,0 +1,56 @@
+"""The 1,797 handwritten digits that scikit-learn brings along: data for a fresh machine."""
+
+from __future__ import annotations
+
+import numpy as np
+from pydantic import NonNegativeInt, PositiveInt
+
+from convexp.datasets.dataset import Dataset, Split, mean_image, partition
+
+
+def digits(
+    *,
+    num_train: PositiveInt | None,
+    num_val: NonNegativeInt,
+    num_test: NonNegativeInt,
+    subtract_mean: bool,
+    shuffle_seed: NonNegativeInt | None,
+) -> Dataset:
+    """Digits of 43 writers as images ``(1, 8, 8)``.
+
+    Args:
+        num_train: how many images to train on, from the first; None takes all that remain.
+        num_val: how many to choose by, just before those for the test.
+        num_test: how many to test on, from the end.
+        subtract_mean: centre batches by the mean image of those to train on.
+        shuffle_seed: puts the images in another order before they are cut into parts; None leaves
+            them as they come, writer after writer, so that the test is on other writers.
+
+    Raises:
+        ValueError: there are not so many images.
+    """
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    # scikit-learn has grey values 0..16 in float64.
+    images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[:, np.newaxis]
+    labels = bunch.target.astype(np.int64)
+    train, val, test = partition(
+        {"num_train": num_train, "num_val": num_val, "num_test": num_test},
+        len(images),
+        of="handwritten digits",
+    )
+    if shuffle_seed is not None:
+        order = np.random.default_rng(shuffle_seed).permutation(len(images))
+        images, labels = images[order], labels[order]
+
+    train_split = Split(images[train], labels[train])
+    return Dataset(
+        name="digits",
+        train=train_split,
+        val=Split(images[val], labels[val]),
+        test=Split(images[test], labels[test]),
+        mean=mean_image(train_split, subtract_mean=subtract_mean),
+        class_names=tuple("0123456789"),
+        source="sklearn.datasets.load_digits",
+    )

@@ -1,0 +1,212 @@
+"""Networks, written in Python; their sizes stand in ``conf/model/<name of the function>.yaml``.
+
+A model function takes its sizes and, from the run, ``input_shape`` (C, H, W), ``num_classes``,
+the ops table and a random generator for the weights. It returns a `Sequential`, whose layers have
+names: ``conv1``, ``affine2``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import count
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+
+from convexp.layers import (
+    Affine,
+    BatchNorm,
+    ConvReLUPool,
+    Dropout,
+    Flatten,
+    Gradients,
+    Layer,
+    ReLU,
+)
+from convexp.ops import Ops
+from convexp.ops.shapes import Array, Shape
+from convexp.optimizers import Fraction
+
+DType = Literal["float32", "float64"]
+
+
+class Sequential:
+    """Layers one after the other, and the L2 penalty on their weights.
+
+    Args:
+        layers: by name, in order.
+        reg: strength of the penalty ``0.5 * reg * sum(w^2)`` on the parameters named ``w``.
+
+    Attributes:
+        parameters: ``{"conv1.w": array, ...}``, the layers' own arrays, not copies.
+        state: ``{"bn1.mean": array, ...}``, likewise.
+    """
+
+    def __init__(self, layers: Mapping[str, Layer], *, reg: float) -> None:
+        self.layers = dict(layers)
+        self.reg = reg
+        self.parameters = {
+            f"{name}.{key}": array
+            for name, layer in self.layers.items()
+            for key, array in layer.parameters.items()
+        }
+        self.state = {
+            f"{name}.{key}": array
+            for name, layer in self.layers.items()
+            for key, array in layer.state.items()
+        }
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """That of the parameters, in which batches are to be cut."""
+        return next(iter(self.parameters.values())).dtype
+
+    def forward(self, x: Array, *, train: bool) -> tuple[Array, list[Any]]:
+        """Scores ``(N, K)`` of a batch ``(N, C, H, W)``, and the caches for `backward`."""
+        caches = []
+        for layer in self.layers.values():
+            x, cache = layer.forward(x, train=train)
+            caches.append(cache)
+        return x, caches
+
+    def backward(self, dscores: Array, caches: list[Any]) -> Gradients:
+        """Gradients of the loss, under the names of `parameters`, without the penalty's."""
+        dy, gradients = dscores, {}
+        for (name, layer), cache in zip(
+            reversed(self.layers.items()), reversed(caches), strict=True
+        ):
+            dy, own = layer.backward(dy, cache)
+            gradients.update({f"{name}.{key}": gradient for key, gradient in own.items()})
+        return gradients
+
+    def predict(self, x: Array) -> Array:
+        """Scores ``(N, K)`` in evaluation mode; no layer's cache outlives the layer's turn."""
+        for layer in self.layers.values():
+            x, _ = layer.forward(x, train=False)
+        return x
+
+    def penalty(self) -> tuple[float, Gradients]:
+        """``0.5 * reg * sum(w^2)`` over all weights, and its gradients ``reg * w``."""
+        if self.reg == 0:
+            return 0.0, {}
+        weights = {n: p for n, p in self.parameters.items() if n.rpartition(".")[2] == "w"}
+        total = 0.5 * self.reg * sum(float(np.vdot(w, w)) for w in weights.values())
+        return total, {name: self.reg * w for name, w in weights.items()}
+
+    def snapshot(self) -> dict[str, Array]:
+        """Copies of all parameters and state, by name."""
+        return {name: array.copy() for name, array in (self.parameters | self.state).items()}
+
+    def restore(self, snapshot: Mapping[str, Array]) -> None:
+        """Write the arrays of a `snapshot` back into the layers."""
+        for name, array in (self.parameters | self.state).items():
+            array[...] = snapshot[name]
+
+
+def three_layer(
+    *,
+    num_filters: PositiveInt,
+    filter_size: PositiveInt,
+    hidden_dim: PositiveInt,
+    weight_scale: PositiveFloat,
+    reg: NonNegativeFloat,
+    dtype: DType,
+    input_shape: Shape,
+    num_classes: int,
+    ops: Ops,
+    rng: np.random.Generator,
+) -> Sequential:
+    """conv - relu - 2x2 max pool - affine - relu - affine: the course's convolutional net.
+
+    The convolution has stride 1 and, for odd filters, keeps the image's size.
+
+    Args:
+        num_filters: F of the convolution.
+        filter_size: height and width of its filters.
+        hidden_dim: outputs of the first affine layer.
+        weight_scale: standard deviation of the initial weights.
+        reg: strength of the L2 penalty on the weights.
+        dtype: of the weights and of all arithmetic.
+        input_shape: ``(C, H, W)``.
+        num_classes: K.
+        ops: the table.
+        rng: draws the weights.
+
+    Raises:
+        ValueError: the filter or the pool does not fit into the images.
+    """
+    _, H, W = input_shape
+    if filter_size > min(H, W):  # padding would make it fit, onto zeros for the most part
+        raise ValueError(f"filter_size {filter_size} is larger than the images of {H}x{W}")
+    weights: dict[str, Any] = {"weight_scale": weight_scale, "rng": rng, "dtype": dtype}
+    conv1 = ConvReLUPool(
+        input_shape,
+        num_filters=num_filters,
+        filter_size=filter_size,
+        stride=1,
+        pad=(filter_size - 1) // 2,
+        pool_size=2,
+        pool_stride=2,
+        ops=ops,
+        **weights,
+    )
+    flatten = Flatten(conv1.output_shape)
+    affine1 = Affine(flatten.output_shape, num_outputs=hidden_dim, **weights)
+    relu1 = ReLU(affine1.output_shape)
+    affine2 = Affine(relu1.output_shape, num_outputs=num_classes, **weights)
+    layers = {
+        "conv1": conv1,
+        "flatten": flatten,
+        "affine1": affine1,
+        "relu1": relu1,
+        "affine2": affine2,
+    }
+    return Sequential(layers, reg=reg)
+
+
+def fully_connected(
+    *,
+    hidden_dims: list[PositiveInt],
+    batchnorm: bool,
+    momentum: Fraction,
+    eps: PositiveFloat,
+    dropout: Fraction,
+    weight_scale: PositiveFloat,
+    reg: NonNegativeFloat,
+    dtype: DType,
+    input_shape: Shape,
+    num_classes: int,
+    ops: Ops,
+    rng: np.random.Generator,
+) -> Sequential:
+    """{affine - [batchnorm] - relu - [dropout]} x L - affine: any number of hidden layers.
+
+    Args:
+        hidden_dims: outputs of each hidden layer; empty for a linear classifier.
+        batchnorm: normalize before each rectifier.
+        momentum: share of the running averages that stays at each step.
+        eps: added to the variance before the root.
+        dropout: probability of zeroing an activation; 0 for no dropout.
+        weight_scale: standard deviation of the initial weights.
+        reg: strength of the L2 penalty on the weights.
+        dtype: of the weights and of all arithmetic.
+        input_shape: ``(C, H, W)``.
+        num_classes: K.
+        ops: the table.
+        rng: draws the weights and, from a generator spawned of it, the dropout masks.
+    """
+    (masks,) = rng.spawn(1)
+    weights: dict[str, Any] = {"weight_scale": weight_scale, "rng": rng, "dtype": dtype}
+    layers: dict[str, Layer] = {"flatten": (last := Flatten(input_shape))}
+    shape = last.output_shape
+    for i, num_outputs in zip(count(1), hidden_dims):
+        layers[f"affine{i}"] = affine = Affine(shape, num_outputs=num_outputs, **weights)
+        shape = affine.output_shape
+        if batchnorm:
+            layers[f"bn{i}"] = BatchNorm(shape, momentum=momentum, eps=eps, dtype=dtype, ops=ops)
+        layers[f"relu{i}"] = ReLU(shape)
+        if dropout > 0:
+            layers[f"dropout{i}"] = Dropout(shape, rate=dropout, rng=masks)
+    layers[f"affine{len(hidden_dims) + 1}"] = Affine(shape, num_outputs=num_classes, **weights)
+    return Sequential(layers, reg=reg)

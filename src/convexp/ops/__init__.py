@@ -1,0 +1,122 @@
+"""The arithmetic of the layers, and the contract that every backend keeps.
+
+A *backend* is a value: one `Ops` table, whose fields are `Op` pairs of functions.
+
+==================  ==============================================  ============================
+op                  forward                                         backward
+==================  ==============================================  ============================
+conv                ``(x, w, b, *, stride, pad) -> y, cache``       ``(dy, cache) -> dx, dw, db``
+max_pool            ``(x, *, size, stride) -> y, cache``            ``(dy, cache) -> dx``
+batchnorm           ``(x, gamma, beta, *, eps)                      ``(dy, cache)
+                    -> y, (mean, var), cache``                      -> dx, dgamma, dbeta``
+spatial_batchnorm   as batchnorm, per channel of (N, C, H, W)       as batchnorm
+conv_relu           ``(x, w, b, *, stride, pad) -> y, cache``       ``(dy, cache) -> dx, dw, db``
+conv_relu_pool      ``(x, w, b, *, stride, pad, size,               ``(dy, cache) -> dx, dw, db``
+                    pool_stride) -> y, cache``
+==================  ==============================================  ============================
+
+The last two are *sandwiches*: a table that does not bring them gets them composed of its own
+primitives, so a backend writes only what it speeds up (see `Composed`).
+
+The dimension alphabet, used everywhere:
+
+===========  =====================================================================
+``N``        images of a batch
+``C, H, W``  channels, height, width of the input
+``F``        filters, which are the channels of the output
+``HH, WW``   height and width of a filter or of a pooling window
+``H_out``    ``(H + 2 * pad - HH) // stride + 1``; ``W_out`` likewise
+``D``        features of a vector
+===========  =====================================================================
+
+The rules of the contract:
+
+1. ``cache`` is opaque: only the same backend's backward reads it, and a caller may run backward
+   twice on one cache. A backend may keep references to the inputs in it, so a caller does not
+   write into them between forward and backward.
+2. Running averages and the switch between training and evaluation live in the layer, never in
+   an op. The ``(mean, var)`` of a batch norm are the batch's own, the variance biased (divided
+   by the number of values); those of an empty batch are zeros.
+3. Layout ``(N, C, H, W)`` and ``(F, C, HH, WW)``. float32 and float64 come out as they went in;
+   integers and mixtures are promoted (`convexp.ops.shapes.float_dtype`). Inputs may be
+   read-only, non-contiguous or Fortran-ordered, and are never written. Outputs are C-contiguous.
+4. ``H != W``, ``HH != WW``, ``stride``, ``pad`` and ``size`` per axis (an int or a pair
+   ``(vertical, horizontal)``), windows that overlap and windows that do not tile the input,
+   batches of 0 and of 1: all are right in every backend.
+5. A tie in max_pool goes to the first maximum in row-major order. NaN propagates: a window that
+   holds a NaN yields NaN, and its gradient goes to the first NaN.
+6. A shape that does not fit is a ValueError from `convexp.ops.shapes`, raised before any
+   arithmetic; it says the shapes and the rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import Any, NoReturn
+
+from convexp.ops.sandwiches import SANDWICHES
+
+__all__ = ["Composed", "Op", "Ops"]
+
+
+@dataclass(frozen=True)
+class Op:
+    """The two passes of one operation; their signatures stand in the table of `convexp.ops`."""
+
+    forward: Callable[..., Any]
+    backward: Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Composed(Op):
+    """A sandwich made of the primitives of the table it stands in.
+
+    `Ops` makes these itself, and anew in every table, so that
+    ``dataclasses.replace(ops, conv=mine)`` runs ``mine`` in the sandwiches too.
+    """
+
+
+def _no_table(*_: Any, **__: Any) -> NoReturn:
+    raise TypeError("this sandwich belongs to no table yet: put it into an Ops first")
+
+
+COMPOSED = Composed(_no_table, _no_table)
+"""Stands for a sandwich that the table shall compose of its own primitives."""
+
+
+@dataclass(frozen=True)
+class Ops:
+    """A backend: one `Op` for each operation. The module's docstring is the contract.
+
+    ``dataclasses.replace(naive.ops, conv=Op(my_forward, my_backward))`` is a whole backend.
+
+    Raises:
+        TypeError: a field is not an `Op`, or one of its passes cannot be called.
+    """
+
+    conv: Op
+    max_pool: Op
+    batchnorm: Op
+    spatial_batchnorm: Op
+    conv_relu: Op = COMPOSED
+    conv_relu_pool: Op = COMPOSED
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            op = getattr(self, field.name)
+            if not isinstance(op, Op):
+                raise TypeError(f"the op '{field.name}' must be an Op, not {type(op).__name__}")
+            if not (callable(op.forward) and callable(op.backward)):
+                raise TypeError(f"forward and backward of the op '{field.name}' must be functions")
+            if isinstance(op, Composed):
+                # Frozen for its users; this is still its construction.
+                object.__setattr__(self, field.name, self._compose(field.name))
+
+    def _compose(self, name: str) -> Composed:
+        sandwich = SANDWICHES[name]
+        # Partials of module-level functions, not closures: a table can then be pickled, which
+        # is how process launchers hand it on.
+        parts = {part: getattr(self, part) for part in sandwich.parts}
+        return Composed(partial(sandwich.forward, **parts), partial(sandwich.backward, **parts))

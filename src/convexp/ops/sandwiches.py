@@ -1,0 +1,78 @@
+"""The sandwiches: ops that often stand together, composed of a table's own primitives.
+
+Each function takes the primitives it is made of as keyword arguments; `convexp.ops.Ops` binds
+those of the table. A backend that has a fused kernel for one puts it into the table instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from convexp.ops import relu
+from convexp.ops.shapes import Array, Pair
+
+if TYPE_CHECKING:
+    from convexp.ops import Op
+
+
+def conv_relu_forward(
+    x: Array, w: Array, b: Array, *, stride: Pair, pad: Pair, conv: Op
+) -> tuple[Array, Any]:
+    """``y = relu(conv(x, w, b))``. Shapes as conv's."""
+    a, conv_cache = conv.forward(x, w, b, stride=stride, pad=pad)
+    y, relu_cache = relu.forward(a)
+    return y, (conv_cache, relu_cache)
+
+
+def conv_relu_backward(dy: Array, cache: Any, *, conv: Op) -> tuple[Array, Array, Array]:
+    """Gradients ``dx, dw, db`` of `conv_relu_forward`."""
+    conv_cache, relu_cache = cache
+    dx, dw, db = conv.backward(relu.backward(dy, relu_cache), conv_cache)
+    return dx, dw, db
+
+
+def conv_relu_pool_forward(
+    x: Array,
+    w: Array,
+    b: Array,
+    *,
+    stride: Pair,
+    pad: Pair,
+    size: Pair,
+    pool_stride: Pair,
+    conv: Op,
+    max_pool: Op,
+) -> tuple[Array, Any]:
+    """``y = max_pool(relu(conv(x, w, b)))``.
+
+    ``stride`` and ``pad`` are the convolution's, ``size`` and ``pool_stride`` the pool's.
+    """
+    a, conv_relu_cache = conv_relu_forward(x, w, b, stride=stride, pad=pad, conv=conv)
+    y, pool_cache = max_pool.forward(a, size=size, stride=pool_stride)
+    return y, (conv_relu_cache, pool_cache)
+
+
+def conv_relu_pool_backward(
+    dy: Array, cache: Any, *, conv: Op, max_pool: Op
+) -> tuple[Array, Array, Array]:
+    """Gradients ``dx, dw, db`` of `conv_relu_pool_forward`."""
+    conv_relu_cache, pool_cache = cache
+    return conv_relu_backward(max_pool.backward(dy, pool_cache), conv_relu_cache, conv=conv)
+
+
+class Sandwich(NamedTuple):
+    """How a sandwich is composed: its passes, and the primitives they take as keywords."""
+
+    forward: Callable[..., Any]
+    backward: Callable[..., Any]
+    parts: tuple[str, ...]
+
+
+SANDWICHES = {
+    "conv_relu": Sandwich(conv_relu_forward, conv_relu_backward, ("conv",)),
+    "conv_relu_pool": Sandwich(
+        conv_relu_pool_forward, conv_relu_pool_backward, ("conv", "max_pool")
+    ),
+}
+"""Every op that a table composes of its primitives when its backend does not bring it."""

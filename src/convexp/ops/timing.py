@@ -1,0 +1,54 @@
+"""What each op of a table costs: a table that keeps time, and the clock it keeps it on."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import fields, replace
+from functools import partial
+from time import perf_counter
+from typing import Any
+
+from convexp.ops import Composed, Op, Ops
+
+
+class Clock:
+    """Seconds spent in each pass of each op, since the start or the last `reset`."""
+
+    def __init__(self) -> None:
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+
+    def reset(self) -> None:
+        """Forget what was measured."""
+        self.seconds.clear()
+
+    def milliseconds(self, *, steps: int) -> dict[str, float]:
+        """Milliseconds a step, keyed ``time/<op>.forward`` and ``time/<op>.backward``."""
+        return {f"time/{name}": 1e3 * s / steps for name, s in self.seconds.items()}
+
+    def call(self, name: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """``function(*args, **kwargs)``, its time added to ``name``."""
+        start = perf_counter()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            self.seconds[name] += perf_counter() - start
+
+
+def timed(ops: Ops, clock: Clock) -> Ops:
+    """The same table, keeping time on ``clock``.
+
+    A sandwich composed of primitives is not timed itself: its primitives are, wherever they run.
+    """
+
+    def with_clock(name: str, op: Op) -> Op:
+        return Op(
+            partial(clock.call, f"{name}.forward", op.forward),
+            partial(clock.call, f"{name}.backward", op.backward),
+        )
+
+    own = {field.name: getattr(ops, field.name) for field in fields(ops)}
+    return replace(
+        ops,
+        **{n: with_clock(n, op) for n, op in own.items() if not isinstance(op, Composed)},
+    )

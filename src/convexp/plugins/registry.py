@@ -1,0 +1,80 @@
+"""Which backends are installed, and loading the chosen one.
+
+Listing reads the metadata of the installed distributions and imports none of them. Only the
+backend that is asked for is imported, so a broken one harms nobody who does not choose it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+
+from convexp.errors import UserError, choices
+from convexp.ops import Ops
+
+GROUP = "convexp.backends"
+
+
+@dataclass(frozen=True)
+class Backend:
+    """An installed backend: its name, and who brings it."""
+
+    name: str
+    entry_point: EntryPoint
+    distribution: str
+    version: str
+
+    def __str__(self) -> str:
+        return (
+            f"backend '{self.name}' ({self.distribution} {self.version}, "
+            f"entry point {self.entry_point.value})"
+        )
+
+
+def catalog() -> dict[str, list[Backend]]:
+    """Every installed backend by name, in alphabetical order.
+
+    A name should have one claimant; that of two distributions is refused when it is loaded.
+    """
+    found: dict[str, list[Backend]] = {}
+    for entry in sorted(entry_points(group=GROUP), key=lambda e: e.name):
+        distribution = entry.dist.name if entry.dist else "an unknown distribution"
+        backend = Backend(
+            entry.name, entry, distribution, entry.dist.version if entry.dist else "?"
+        )
+        # A distribution can stand on sys.path twice (an editable install and its egg-info).
+        if backend not in (claimants := found.setdefault(entry.name, [])):
+            claimants.append(backend)
+    return found
+
+
+def find(name: str) -> Backend:
+    """The backend of that name, not yet imported.
+
+    Raises:
+        UserError: there is none, or several distributions claim the name.
+    """
+    backends = catalog()
+    if name not in backends:
+        raise UserError(f"there is no backend '{name}'; {choices(name, backends)}")
+    if len(backends[name]) > 1:
+        claimants = " and ".join(str(backend) for backend in backends[name])
+        raise UserError(f"the name '{name}' is claimed twice, by {claimants}; uninstall one")
+    return backends[name][0]
+
+
+def load(name: str) -> Ops:
+    """Import the backend of that name.
+
+    Raises:
+        UserError: there is none of that name, its import fails, or it is not an `Ops`.
+    """
+    backend = find(name)
+    try:
+        ops = backend.entry_point.load()
+    except Exception as error:  # a plugin's import may fail in any way
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(f"{backend} cannot be loaded: {reason}") from error
+    if not isinstance(ops, Ops):
+        raise UserError(f"{backend} must be a convexp.ops.Ops, not {type(ops).__name__}")
+    return ops

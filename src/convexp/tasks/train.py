@@ -1,0 +1,87 @@
+"""``task=train``: train a network and record everything about it."""
+
+from __future__ import annotations
+
+import io
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from functools import partial
+from math import ceil
+from time import perf_counter
+
+import numpy as np
+from pydantic import PositiveInt
+
+from convexp.datasets import Dataset
+from convexp.images import filter_grid, learning_curves
+from convexp.layers import Conv
+from convexp.models import Sequential
+from convexp.ops.shapes import Array
+from convexp.terminal import Progress, print_summary
+from convexp.tracking import Tracker
+from convexp.training import evaluate
+
+
+def train(
+    *,
+    filters_every: PositiveInt,
+    model: Sequential,
+    dataset: Dataset,
+    fit: partial[Iterator[tuple[int, dict[str, float]]]],
+    tracker: Tracker,
+) -> float:
+    """Train the model; record metrics, filter pictures, learning curves and the best weights.
+
+    Args:
+        filters_every: epochs between two pictures of the first layer's filters.
+        model: trained in place; holds the best epoch's weights afterwards.
+        dataset: what it is trained, validated and tested on.
+        fit: `convexp.training.fit`, everything but the model and the data bound to it.
+        tracker: where the record goes.
+
+    Returns:
+        The best validation accuracy, which a sweeper may maximize; without validation images the
+        last training accuracy.
+    """
+    history: defaultdict[str, list[tuple[int, float]]] = defaultdict(list)
+
+    def record(step: int, metrics: Mapping[str, float]) -> None:
+        tracker.metrics(metrics, step)
+        for name, value in metrics.items():
+            history[name].append((step, value))
+
+    start, step = perf_counter(), 0
+    epochs, batch_size = fit.keywords["epochs"], fit.keywords["batch_size"]
+    with Progress(epochs, ceil(len(dataset.train) / batch_size)) as progress:
+        for step, metrics in fit(model, dataset):
+            record(step, metrics)
+            progress.update(step, metrics)
+            if "epoch" in metrics and metrics["epoch"] % filters_every == 0:
+                _record_filters(model, tracker, step)
+
+    # The model now holds the weights of its best epoch.
+    results = {}
+    if len(dataset.val):
+        results["best/val_accuracy"] = max(value for _, value in history["val/accuracy"][1:])
+    if len(dataset.test):
+        test = evaluate(model, dataset, dataset.test, loss=fit.keywords["loss"])
+        results |= {"test/accuracy": test.accuracy, "test/loss": test.loss}
+    record(step, results)
+    tracker.figure("curves.png", learning_curves(history))
+    tracker.artifact("weights.npz", _npz(model.snapshot()))
+    print_summary(history, seconds=perf_counter() - start, tracker=tracker)
+    return results.get("best/val_accuracy", history["train/accuracy"][-1][1])
+
+
+def _record_filters(model: Sequential, tracker: Tracker, step: int) -> None:
+    """A picture of the first layer's filters, if the first layer has filters."""
+    name, layer = next(iter(model.layers.items()))
+    if isinstance(layer, Conv):
+        tracker.image(f"filters/{name}", filter_grid(layer.parameters["w"]), step)
+
+
+def _npz(arrays: Mapping[str, Array]) -> bytes:
+    """The arrays as the bytes of an ``.npz`` file."""
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()

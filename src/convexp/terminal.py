@@ -1,0 +1,139 @@
+"""What a run shows on the terminal: its progress, and a summary at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean, median
+from time import perf_counter
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as Bar
+
+from convexp.tracking import Tracker
+
+SECONDS_BETWEEN_LINES = 10
+
+SUMMARIZED = {
+    "best validation accuracy": "best/val_accuracy",
+    "test accuracy, of the best epoch": "test/accuracy",
+    "last validation accuracy": "val/accuracy",
+    "last training accuracy": "train/accuracy",
+    "last training loss": "train/loss",
+}
+"""The lines of the summary, and the metric of each."""
+
+
+class Progress:
+    """Shows the metrics of a training loop as they come.
+
+    On a terminal: a bar with the steps, the loss and the time left, below a line for each epoch.
+    Elsewhere (a file, a pipe) plain lines: one for each epoch, and one every ten seconds of an
+    epoch that takes longer.
+
+    Args:
+        epochs: how many will be run.
+        steps_per_epoch: how many steps each has.
+        console: where to; standard output when None.
+    """
+
+    def __init__(self, epochs: int, steps_per_epoch: int, console: Console | None = None) -> None:
+        self.epochs, self.steps = epochs, epochs * steps_per_epoch
+        self.console = console or Console()
+        self.losses: list[float] = []  # of the epoch under way
+        self.last_line = perf_counter()
+        self.bar = Bar(
+            TextColumn("epoch {task.fields[epoch]}/" + str(epochs)),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[loss]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+        self.task = self.bar.add_task("", total=self.steps, epoch=1, loss="")
+
+    def __enter__(self) -> Self:
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.bar.stop()
+
+    def update(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Show the metrics of a step, as `convexp.training.fit` yields them."""
+        if "train/loss" in metrics:
+            self.losses.append(metrics["train/loss"])
+            loss = f"loss {self.losses[-1]:.4f}"
+            self.bar.update(self.task, completed=step, loss=loss)
+            waited = perf_counter() - self.last_line
+            if not self.console.is_terminal and waited > SECONDS_BETWEEN_LINES:
+                self._line(f"step {step}/{self.steps}  {loss}")
+        if "epoch" in metrics:
+            epoch = int(metrics["epoch"])
+            self.bar.update(self.task, epoch=min(epoch + 1, self.epochs))
+            line = f"epoch {epoch:>{len(str(self.epochs))}}/{self.epochs}"
+            line += f"  loss {fmean(self.losses):.4f}" if self.losses else "  untrained  "
+            line += f"  train {metrics['train/accuracy']:.3f}"
+            if "val/accuracy" in metrics:
+                line += f"  val {metrics['val/accuracy']:.3f}"
+            if "images_per_second" in metrics:
+                line += f"  {metrics['images_per_second']:,.0f} images/s"
+            self._line(line)
+            self.losses.clear()
+
+    def _line(self, text: str) -> None:
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self.last_line = perf_counter()
+
+
+def print_summary(
+    history: Mapping[str, Sequence[tuple[int, float]]],
+    *,
+    seconds: float,
+    tracker: Tracker,
+    console: Console | None = None,
+) -> None:
+    """What came out, what each op cost, and where the record is.
+
+    Args:
+        history: ``(step, value)`` pairs by metric name, as the training recorded them.
+        seconds: how long the training took, evaluation included.
+        tracker: the run's.
+        console: where to; standard output when None.
+    """
+    console = console or Console()
+    last = {name: points[-1][1] for name, points in history.items()}
+    speed = median(value for _, value in history["images_per_second"])
+    lines = {label: f"{last[name]:.4f}" for label, name in SUMMARIZED.items() if name in last}
+    lines["speed"] = f"{speed:,.0f} images/s (median of the epochs), {seconds:.1f} s in all"
+    lines["milliseconds a step"] = ", ".join(
+        f"{name.removeprefix('time/')} {value:.2f}"
+        for name, value in last.items()
+        if name.startswith("time/")
+    )
+    lines["recorded in"] = tracker.location
+    if tracker.command:
+        lines["start its page by"] = tracker.command
+    if tracker.link:
+        lines["and open" if tracker.command else "open"] = tracker.link
+    width = max(map(len, lines))
+    console.print()
+    for label, text in lines.items():
+        console.print(f"{label:<{width}}  {text}", highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,165 @@
+"""What is known of a run before its first step: its configuration, its data, its origin."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator, Mapping
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+import convexp
+from convexp.config import flatten
+from convexp.datasets import Dataset, Split
+
+if TYPE_CHECKING:
+    from mlflow.entities import DatasetInput
+
+# MLflow's own limits.
+LONGEST_NAME = 250
+LONGEST_PARAM = 6000
+LONGEST_TAG = 8000
+LONGEST_DIGEST = 36
+
+CONTEXTS = {"train": "training", "val": "validation", "test": "testing"}
+
+
+def params(config: Mapping[str, Any]) -> dict[str, str]:
+    """The configuration as MLflow's parameters: ``{"model.num_filters": "32", ...}``."""
+    named: dict[str, str] = {}
+    for key, value in flatten(config).items():
+        name = legal(key)
+        # MLflow refuses a second value for a name, and two keys may differ in illegal letters only.
+        if name in named:
+            name = next(other for i in count(2) if (other := f"{name[:245]}_{i}") not in named)
+        named[name] = str(value)[:LONGEST_PARAM]
+    return named
+
+
+def legal(name: str) -> str:
+    """The name with ``_`` for what MLflow allows in none, cut to its limit, and never a path out.
+
+    Letters, digits and ``_ - . / space`` are allowed.
+    """
+    clean = re.sub(r"[^\w\-. /]", "_", name, flags=re.ASCII)
+    name = "/".join(part for part in clean.split("/") if part.strip("."))
+    return name[:LONGEST_NAME].rstrip("/") or "_"
+
+
+def as_yaml(config: Mapping[str, Any]) -> str:
+    """The configuration as YAML, in its own order."""
+    return yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True)
+
+
+def inputs(dataset: Dataset) -> list[DatasetInput]:
+    """The parts of the data set that have images, as MLflow's inputs.
+
+    By hand, from the digest that the parts have already: MLflow's ``from_numpy`` would hash 150 MB
+    by way of pandas. Each part has a name of its own, or MLflow would drop all but the first.
+    """
+    from mlflow.entities import Dataset as DatasetEntity
+    from mlflow.entities import DatasetInput, InputTag
+
+    web = dataset.source.startswith(("http://", "https://"))
+    parts = {part: getattr(dataset, part) for part in CONTEXTS}
+    return [
+        DatasetInput(
+            DatasetEntity(
+                name=f"{dataset.name}-{part}",
+                digest=split.digest[:LONGEST_DIGEST],
+                source_type="http" if web else "local",
+                source=json.dumps({"url" if web else "uri": dataset.source}),
+                schema=json.dumps({"mlflow_tensorspec": _tensorspec(split)}),
+                profile=json.dumps(_profile(split)),
+            ),
+            tags=[InputTag("mlflow.data.context", CONTEXTS[part])],
+        )
+        for part, split in parts.items()
+        if len(split)
+    ]
+
+
+def origin() -> dict[str, str]:
+    """Tags that say who ran what: the user, the program and its version, the git commit."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # a container whose user has no name
+        user = "unknown"
+    return {
+        "mlflow.user": user,
+        # Not sys.argv[0], which in a sweep is the launcher's worker.
+        "mlflow.source.name": "convexp",
+        "mlflow.source.type": "LOCAL",
+        "convexp.version": convexp.__version__,
+        **_git(),
+    }
+
+
+def _git() -> dict[str, str]:
+    """The commit of the working folder or else of convexp's own, and whether files differ from it.
+
+    Untracked files do not count: a run leaves some itself.
+    """
+    status = ["git", "status", "--porcelain=v2", "--branch", "--untracked-files=no"]
+    for folder in (Path.cwd(), Path(__file__).parent):
+        try:
+            # Optional locks would make jobs that start together stumble over each other.
+            answer = subprocess.run(
+                status,
+                cwd=folder,
+                env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
+                capture_output=True,
+                text=True,
+                timeout=5,
+                check=True,
+            ).stdout
+        except (OSError, subprocess.SubprocessError):  # no git, or no work tree
+            continue
+        head = re.search(r"^# branch\.oid ([0-9a-f]{40,})$", answer, re.MULTILINE)
+        if head:  # else there is no commit yet
+            dirty = any(not line.startswith("#") for line in answer.splitlines())
+            return {
+                "mlflow.source.git.commit": head[1],
+                "convexp.git.dirty": str(dirty).lower(),
+            }
+    return {}
+
+
+def _tensorspec(split: Split) -> dict[str, str]:
+    """MLflow's schema of an array, which its page shows."""
+
+    def spec(dtype: object, shape: Iterator[int]) -> str:
+        tensor = {"dtype": str(dtype), "shape": [-1, *shape]}
+        return json.dumps([{"type": "tensor", "tensor-spec": tensor}])
+
+    return {
+        "features": spec(split.images.dtype, iter(split.images.shape[1:])),
+        "targets": spec(split.labels.dtype, iter(())),
+    }
+
+
+def _profile(split: Split) -> dict[str, Any]:
+    return {
+        f"{name}_{quantity}": value
+        for name, array in (("features", split.images), ("targets", split.labels))
+        for quantity, value in (
+            ("shape", list(array.shape)),
+            ("size", array.size),
+            ("nbytes", array.nbytes),
+        )
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Mappings, lists and plain values, which is all that YAML holds; anything else as words."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value if type(value) in (bool, int, float, str, type(None)) else str(value)

@@ -1,0 +1,230 @@
+"""One MLflow run, from its creation to its end: FINISHED, FAILED or KILLED, never left RUNNING."""
+
+from __future__ import annotations
+
+import logging
+import math
+import signal
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from types import FrameType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from convexp.datasets import Dataset
+from convexp.images import Picture, upscale
+from convexp.tracking import record
+from convexp.tracking.store import Store, few_retries, one_sentence, open_store, without_password
+from convexp.tracking.tracker import Tracker
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from mlflow.entities import Metric
+
+logger = logging.getLogger(__name__)
+
+# MLflow's limits on one request.
+MOST_METRICS = 1000
+MOST_TAGS = 100
+
+SECONDS_BETWEEN_WRITES = 5.0
+LEAST_PIXELS = 400  # of a picture's longer side: MLflow's page blurs what it must enlarge
+
+
+@contextmanager
+def mlflow_run(
+    *,
+    uri: str,
+    experiment: str,
+    run_name: str | None,
+    config: Mapping[str, Any],
+    tags: Mapping[str, str],
+    dataset: Dataset,
+) -> Iterator[Tracker]:
+    """Record what happens inside as one run of MLflow's.
+
+    MLflow's global state (the active run, the tracking URI) is neither used nor touched.
+
+    Args:
+        uri: the store: a SQLite file, another database or a server.
+        experiment: the name under which runs are gathered.
+        run_name: what the run is called; None lets MLflow think of a name.
+        config: the resolved configuration, kept as parameters and as ``config.yaml``.
+        tags: words to find the run by.
+        dataset: what the run reads, kept as its inputs.
+
+    Yields:
+        The run's tracker.
+
+    Raises:
+        UserError: the store cannot be opened; nothing was recorded.
+    """
+    with _terminated_by_exception():
+        store = open_store(uri, experiment)
+        with one_sentence(store.uri):
+            run = store.client.create_run(
+                store.experiment_id,
+                run_name=run_name,
+                tags=_cut({**record.origin(), **tags}),
+            )
+        tracker = _MlflowTracker(store, run.info.run_id)
+        try:
+            tracker.begin(config, dataset)
+            yield tracker
+            tracker.flush()
+        except BaseException as error:
+            tracker.end_after(error)
+            raise
+        tracker.end("FINISHED")
+
+
+class _MlflowTracker:
+    def __init__(self, store: Store, run_id: str) -> None:
+        self.link: str | None = store.link(run_id)
+        self.command = store.command
+        self.location = f"{without_password(store.uri)}, run {run_id}"
+        self._client = store.client
+        self._run_id = run_id
+        self._buffer: list[Metric] = []
+        self._written = time.monotonic()
+        self._diverged = False
+
+    def metrics(self, values: Mapping[str, float], step: int) -> None:
+        from mlflow.entities import Metric
+
+        now = time.time_ns() // 1_000_000
+        for name, value in values.items():
+            number = float(value)
+            if math.isinf(number):
+                # MLflow would store 1.8e308 and draw that.
+                number = math.nan
+                if not self._diverged:
+                    self._diverged = True
+                    self.tags({"convexp.diverged": f"{name} at step {int(step)}"})
+            # A step that is not an int would make the run's page unreadable for ever.
+            self._buffer.append(Metric(_legal(name), number, now, int(step)))
+        # A write costs 4 ms plus 0.1 ms a number, so they are written together.
+        late = time.monotonic() - self._written > SECONDS_BETWEEN_WRITES
+        if late or len(self._buffer) > MOST_METRICS:
+            self.flush()
+
+    def image(self, name: str, picture: Picture, step: int) -> None:
+        # Synchronous: 15 ms a picture, where MLflow's queue would make the run's end wait a second.
+        self._client.log_image(
+            self._run_id,
+            upscale(picture, LEAST_PIXELS),
+            key=_legal(name),
+            step=int(step),
+            synchronous=True,
+        )
+
+    def figure(self, name: str, figure: Figure) -> None:
+        self._client.log_figure(self._run_id, figure, name)
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        from mlflow.entities import RunTag
+
+        for some in _chunks(_cut(values), MOST_TAGS):
+            tags = [RunTag(name, value) for name, value in some.items()]
+            self._client.log_batch(self._run_id, tags=tags, synchronous=True)
+
+    def artifact(self, name: str, content: str | bytes) -> None:
+        path = PurePosixPath(name)
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, path.name)
+            file.write_bytes(content.encode() if isinstance(content, str) else content)
+            above = None if len(path.parts) == 1 else path.parent.as_posix()
+            self._client.log_artifact(self._run_id, str(file), above)
+
+    def begin(self, config: Mapping[str, Any], dataset: Dataset) -> None:
+        """Record what is known before the first step."""
+        from mlflow.entities import Param
+
+        for some in _chunks(record.params(config), MOST_TAGS):
+            params = [Param(name, value) for name, value in some.items()]
+            self._client.log_batch(self._run_id, params=params, synchronous=True)
+        self._client.log_inputs(self._run_id, datasets=record.inputs(dataset))
+        self.artifact("config.yaml", record.as_yaml(config))
+
+    def flush(self) -> None:
+        """Write the numbers that wait; what is not written stays and is tried again."""
+        while self._buffer:
+            some = self._buffer[:MOST_METRICS]
+            self._client.log_batch(self._run_id, metrics=some, synchronous=True)
+            del self._buffer[: len(some)]
+        self._written = time.monotonic()
+
+    def end(self, status: str) -> None:
+        """Give the run its end state."""
+        self._client.set_terminated(self._run_id, status)
+
+    def end_after(self, error: BaseException) -> None:
+        """Give the run the state, the tags and the numbers that an exception leaves it with.
+
+        The state comes first, in case that patience ends before the rest is written. What goes
+        wrong here is a warning: the exception that the user must see is ``error``.
+        """
+        steps: list[Callable[[], None]]
+        if isinstance(error, Exception):
+            name = type(error).__name__
+            trace = "".join(traceback.format_exception(error))
+            steps = [
+                lambda: self.end("FAILED"),
+                lambda: self.tags({"convexp.error": f"{name}: {error}"[:1000]}),
+                lambda: self.artifact("traceback.txt", trace),
+                self.flush,
+            ]
+        else:  # Ctrl-C, SIGTERM, or the block was left by its generator's end
+            steps = [lambda: self.end("KILLED"), self.flush]
+        with few_retries():
+            for step in steps:
+                try:
+                    step()
+                except Exception as second:
+                    logger.warning("The record of %s is incomplete: %s", self.location, second)
+
+
+@contextmanager
+def _terminated_by_exception() -> Iterator[None]:
+    """Within, SIGTERM raises SystemExit, so that it can be recorded; it would just end the process.
+
+    Only in the main thread, which alone may set handlers, and only where nobody else has set one:
+    a cluster's launcher has its own ideas about SIGTERM.
+    """
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+    ):
+        yield
+        return
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+T = TypeVar("T")
+
+
+def _chunks(items: Mapping[str, T], most: int) -> Iterator[dict[str, T]]:
+    left = iter(items.items())
+    while some := dict(islice(left, most)):
+        yield some
+
+
+def _cut(tags: Mapping[str, str]) -> dict[str, str]:
+    return {_legal(name): str(value)[: record.LONGEST_TAG] for name, value in tags.items()}
+
+
+_legal = lru_cache(maxsize=None)(record.legal)  # a metric's name comes at every step

@@ -1,0 +1,67 @@
+"""What a task may record of a run, and the tracker that keeps nothing of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+from convexp.datasets import Dataset
+from convexp.images import Picture
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Tracker(Protocol):
+    """The record of one run, while it runs."""
+
+    link: str | None
+    """The address of the run's page; None without a page."""
+
+    command: str | None
+    """What to start for the link to open; None if the page is served already, or there is none."""
+
+    location: str
+    """Where the record lies."""
+
+    def metrics(self, values: Mapping[str, float], step: int) -> None:
+        """Record numbers at a step; cheap, so it may be called at every one."""
+
+    def image(self, name: str, picture: Picture, step: int) -> None:
+        """Record a picture at a step; ``filters/conv1`` at several steps becomes one series."""
+
+    def figure(self, name: str, figure: Figure) -> None:
+        """Keep a matplotlib figure as a file, in the format of the name's ending."""
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Attach words to the run, by which runs can be found."""
+
+    def artifact(self, name: str, content: str | bytes) -> None:
+        """Keep a file; the name may lead through folders (``checkpoints/best.npz``)."""
+
+
+class _NoTracker:
+    link: str | None = None
+    command: str | None = None
+    location = "nowhere"
+
+    def metrics(self, values: Mapping[str, float], step: int) -> None: ...
+    def image(self, name: str, picture: Picture, step: int) -> None: ...
+    def figure(self, name: str, figure: Figure) -> None: ...
+    def tags(self, values: Mapping[str, str]) -> None: ...
+    def artifact(self, name: str, content: str | bytes) -> None: ...
+
+
+@contextmanager
+def no_run(
+    *, config: Mapping[str, Any], tags: Mapping[str, str], dataset: Dataset
+) -> Iterator[Tracker]:
+    """A tracker that keeps nothing (``tracking=none``).
+
+    Args:
+        config: ignored, as are
+        tags: and
+        dataset: which every tracker is given.
+    """
+    yield _NoTracker()

@@ -1,0 +1,204 @@
+"""The training loop, as a generator: it knows no tracker, no config and no printing.
+
+``for step, metrics in fit(...)`` is all there is to it; what is done with the metrics is the
+caller's affair (see `convexp.tasks`), and a test reads them with ``list(fit(...))``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from math import ceil, isfinite
+from time import perf_counter
+from typing import NamedTuple
+
+import numpy as np
+from pydantic import PositiveInt
+
+from convexp.datasets import Dataset, Split
+from convexp.errors import UserError
+from convexp.layers import Gradients
+from convexp.losses import Labels
+from convexp.models import Sequential
+from convexp.ops.shapes import Array
+from convexp.ops.timing import Clock
+from convexp.optimizers import Optimizer
+
+Loss = Callable[[Array, Labels], tuple[float, Array]]
+"""``(scores, labels) -> loss, dscores``: see `convexp.losses`."""
+
+Schedule = Callable[[int], float]
+"""``epoch -> factor``: see `convexp.schedules`."""
+
+
+class DivergedError(UserError):
+    """The loss is no longer a finite number; more steps cannot mend that."""
+
+
+class Evaluation(NamedTuple):
+    """How a model does on a part of the data."""
+
+    accuracy: float
+    loss: float
+
+
+def fit(
+    model: Sequential,
+    dataset: Dataset,
+    *,
+    optimizer: Optimizer,
+    schedule: Schedule,
+    loss: Loss,
+    rng: np.random.Generator,
+    clock: Clock,
+    epochs: PositiveInt,
+    batch_size: PositiveInt,
+    num_train_samples: PositiveInt,
+) -> Iterator[tuple[int, dict[str, float]]]:
+    """Train, yielding ``(step, metrics)``; steps count the updates made, from 1.
+
+    An epoch sees each training image once, in an order of its own; its last batch holds what is
+    left. The accuracies of the untrained network come at step 0. When the generator is exhausted
+    the model holds the weights of the best epoch by validation accuracy, the earlier on a tie.
+
+    Args:
+        model: trained in place.
+        dataset: where the batches are cut.
+        optimizer: takes the steps.
+        schedule: the factor on the optimizer's learning rate, by epoch from 0.
+        loss: of scores and labels; the model's penalty is added to it.
+        rng: shuffles the epochs, and draws the images on which the training accuracy is measured.
+        clock: what the model's ops keep time on.
+        epochs: how many times the training images are gone through.
+        batch_size: images a step.
+        num_train_samples: on how many training images an epoch's accuracy is measured.
+
+    Yields:
+        After each step ``train/loss`` (with the penalty). After each epoch, under the number of
+        its last step, also ``train/accuracy``, ``val/accuracy`` and ``val/loss`` (without the
+        penalty), ``epoch``, ``learning_rate``, ``images_per_second`` (of the steps alone) and the
+        clock's ``time/...``. Without validation images there are no ``val/...``, and the weights
+        of the last epoch stay.
+
+    Raises:
+        DivergedError: the loss is infinite or not a number.
+    """
+    best: dict[str, Array] | None = None
+    best_accuracy, step = -1.0, 0
+
+    def accuracies() -> dict[str, float]:
+        size = min(num_train_samples, len(dataset.train))
+        sample = rng.choice(len(dataset.train), size, replace=False)
+        train = evaluate(model, dataset, dataset.train, loss=loss, indices=sample)
+        if not len(dataset.val):
+            return {"train/accuracy": train.accuracy}
+        val = evaluate(model, dataset, dataset.val, loss=loss)
+        return {
+            "train/accuracy": train.accuracy,
+            "val/accuracy": val.accuracy,
+            "val/loss": val.loss,
+        }
+
+    yield step, {"epoch": 0.0, **accuracies()}
+    for epoch in range(epochs):
+        clock.reset()
+        seconds = 0.0
+        rate = optimizer.learning_rate * schedule(epoch)
+        batches = shuffled_batches(len(dataset.train), batch_size, rng)
+        for indices in batches:
+            start = perf_counter()
+            x, y = dataset.batch(dataset.train, indices, model.dtype)
+            # A net that diverges overflows on its way; the loss is what tells, below.
+            with np.errstate(over="ignore", invalid="ignore"):
+                value, gradients = loss_and_gradients(model, x, y, loss)
+            step += 1
+            if not isfinite(value):
+                raise DivergedError(
+                    f"the loss is {value} at step {step}; a lower learning rate than {rate:g} "
+                    "or a smaller weight scale may keep it finite"
+                )
+            optimizer.update(model.parameters, gradients, learning_rate=rate)
+            seconds += perf_counter() - start
+            yield step, {"train/loss": value}
+        # The clock is read before the evaluation, whose forward passes are not the steps'.
+        costs = clock.milliseconds(steps=len(batches))
+        metrics = accuracies()
+        if metrics.get("val/accuracy", -1.0) > best_accuracy:
+            best, best_accuracy = model.snapshot(), metrics["val/accuracy"]
+        yield (
+            step,
+            {
+                **metrics,
+                "epoch": epoch + 1.0,
+                "learning_rate": rate,
+                "images_per_second": len(dataset.train) / seconds,
+                **costs,
+            },
+        )
+    if best is not None:
+        model.restore(best)
+
+
+def loss_and_gradients(
+    model: Sequential, x: Array, y: Labels, loss: Loss
+) -> tuple[float, Gradients]:
+    """The loss of one batch in training mode, with the penalty, and all gradients of it.
+
+    Args:
+        model: the network.
+        x: images, ``(N, C, H, W)``.
+        y: labels, ``(N,)``.
+        loss: of scores and labels.
+
+    Returns:
+        The loss, and the gradients under the names of ``model.parameters``.
+    """
+    scores, caches = model.forward(x, train=True)
+    value, dscores = loss(scores, y)
+    gradients = model.backward(dscores, caches)
+    penalty, penalty_gradients = model.penalty()
+    for name, gradient in penalty_gradients.items():
+        gradients[name] += gradient
+    return value + penalty, gradients
+
+
+def evaluate(
+    model: Sequential,
+    dataset: Dataset,
+    split: Split,
+    *,
+    loss: Loss,
+    indices: np.ndarray[tuple[int], np.dtype[np.intp]] | None = None,
+    batch_size: int = 500,
+) -> Evaluation:
+    """Accuracy and mean loss (without the penalty) in evaluation mode.
+
+    Args:
+        model: the network.
+        dataset: the data set that the part belongs to.
+        split: the part.
+        loss: of scores and labels.
+        indices: which of its images; all when None.
+        batch_size: images at a time, which bounds the memory.
+
+    Raises:
+        ValueError: there are no images to evaluate on.
+    """
+    if indices is None:
+        indices = np.arange(len(split))
+    if not len(indices):
+        raise ValueError("an accuracy needs at least one image")
+    correct, total = 0, 0.0
+    for batch in np.array_split(indices, ceil(len(indices) / batch_size)):
+        x, y = dataset.batch(split, batch, model.dtype)
+        scores = model.predict(x)
+        correct += int(np.count_nonzero(scores.argmax(axis=1) == y))
+        total += loss(scores, y)[0] * len(batch)
+    return Evaluation(correct / len(indices), total / len(indices))
+
+
+def shuffled_batches(
+    size: int, batch_size: int, rng: np.random.Generator
+) -> list[np.ndarray[tuple[int], np.dtype[np.intp]]]:
+    """The indices below ``size`` in random order, cut into batches; the last may be smaller."""
+    order = rng.permutation(size)
+    return [order[i : i + batch_size] for i in range(0, size, batch_size)]

@@ -1,0 +1,107 @@
+"""The plan of the house, held by parsing it: who imports whom, and what is imported when."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import convexp
+
+SOURCE = Path(convexp.__file__).parent
+MODULES = sorted(SOURCE.rglob("*.py"))
+
+# From the bottom to the top: a module imports from its own floor and from those below.
+FLOORS = [
+    {"ops", "errors"},
+    {"layers", "losses", "optimizers", "schedules", "datasets", "images", "testing", "config"},
+    {"models"},
+    {"training"},
+    {"tracking"},
+    {"terminal", "threads", "plugins"},
+    {"tasks", "provenance"},
+    {"run"},
+    {"__main__"},
+]
+
+
+def floor(module: str) -> int:
+    return next(i for i, names in enumerate(FLOORS) if module in names)
+
+
+def place(path: Path) -> str:
+    """The module or folder of the package that a file belongs to."""
+    return path.relative_to(SOURCE).with_suffix("").parts[0]
+
+
+def imports(path: Path, *, nested: bool) -> Iterator[str]:
+    """The dotted names a file imports: all of them, or those of its top level only."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree) if nested else tree.body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            if node.module == "convexp":
+                yield from (f"convexp.{alias.name}" for alias in node.names)
+            else:
+                yield node.module
+
+
+def users(package: str) -> set[str]:
+    return {
+        path.relative_to(SOURCE).as_posix()
+        for path in MODULES
+        if any(name.split(".")[0] == package for name in imports(path, nested=True))
+    }
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: p.relative_to(SOURCE).as_posix())
+def test_imports_run_downward_only(path: Path) -> None:
+    if path.parent == SOURCE and path.name == "__init__.py":
+        return
+    for name in imports(path, nested=True):
+        if name.startswith("convexp."):
+            assert floor(name.split(".")[1]) <= floor(place(path)), name
+
+
+def test_the_ops_import_numpy_alone() -> None:
+    own = {"convexp", "numpy", "__future__"} | sys.stdlib_module_names
+    for path in (SOURCE / "ops").rglob("*.py"):
+        foreign = {name.split(".")[0] for name in imports(path, nested=True)} - own
+        assert not foreign, path
+
+
+def test_only_tracking_knows_mlflow_and_only_when_a_run_starts() -> None:
+    assert {name.split("/")[0] for name in users("mlflow")} == {"tracking"}
+    for path in (SOURCE / "tracking").rglob("*.py"):
+        assert not [n for n in imports(path, nested=False) if n.split(".")[0] == "mlflow"], path
+
+
+def test_only_the_front_door_knows_hydra() -> None:
+    assert users("hydra") == {"__main__.py", "plugins/search_path.py"}
+    assert users("omegaconf") == {"__main__.py", "run.py"}
+
+
+def test_the_loop_prints_nothing() -> None:
+    for name in ("training.py", "models.py", "layers.py", "optimizers.py", "losses.py"):
+        tree = ast.parse((SOURCE / name).read_text(encoding="utf-8"))
+        calls = {
+            n.func.id
+            for n in ast.walk(tree)
+            if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
+        }
+        assert "print" not in calls, name
+
+
+def test_heavy_imports_wait_until_they_are_needed() -> None:
+    """``--help`` must answer in about a second."""
+    code = "import sys, convexp.__main__; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    heavy = {"mlflow", "matplotlib", "pandas", "sklearn", "scipy", "pooch", "rich"}
+    assert not heavy & set(loaded)

@@ -1,0 +1,122 @@
+"""Every file under conf/ composes, builds what it names, and is named after it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import fields
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
+
+from convexp.config import LATER, bind, bind_to, build
+from convexp.datasets import Dataset
+from convexp.ops import Ops
+from convexp.plugins import load, search_path, select
+from convexp.run import AXES, resolve
+from convexp.schedules import constant
+
+CONF = Path(str(files("convexp.conf")))
+GROUPS = ("model", "backend", "dataset", "optimizer", "schedule", "loss", "task", "tracking")
+OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
+EXPERIMENTS = [path.stem for path in sorted((CONF / "experiment").glob("*.yaml"))]
+
+# What run.py adds to the values of a node.
+RUNTIME = {
+    "trainer": ("optimizer", "schedule", "loss", "rng", "clock"),
+    "task": ("model", "dataset", "fit", "tracker"),
+    "tracking": ("config", "tags", "dataset"),
+}
+
+
+def composed(*overrides: str) -> dict:
+    search_path.install()
+    with initialize_config_module("convexp.conf", version_base="1.3"):
+        # What is interpolated from Hydra's own node is known in a job only.
+        cfg = compose(
+            "config",
+            [*overrides, "tracking.uri=sqlite:///x.db"]
+            if "tracking=none" not in overrides
+            else list(overrides),
+        )
+    return resolve(cfg)
+
+
+def camel(name: str) -> str:
+    return name.replace("_", "")
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_an_option_is_named_after_its_target(group: str, option: str) -> None:
+    node = composed(f"{group}={option}")[group]
+    if group == "backend":
+        assert node["name"] == option
+    elif group != "tracking":
+        assert node["_target_"].rpartition(".")[2].lower() == camel(option) or (
+            node["_target_"].rpartition(".")[2] == option
+        )
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_option_builds(group: str, option: str, tiny: Dataset) -> None:
+    if (group, option) == ("dataset", "cifar10") and not os.environ.get("CONVEXP_DATA"):
+        pytest.skip("CONVEXP_DATA does not name a folder with CIFAR-10")
+    node = composed(f"{group}={option}")[group]
+    if group == "backend":
+        assert isinstance(bind_to(select, node, "backend")().ops, Ops)
+    elif group == "model":
+        small = node | {"filter_size": 3} if "filter_size" in node else node
+        made = {"input_shape": (3, 6, 9), "num_classes": 4, "ops": load("naive")}
+        model = build(small, group, rng=np.random.default_rng(0), **made)
+        assert model.predict(np.zeros((2, 3, 6, 9), model.dtype)).shape == (2, 4)
+    elif group in RUNTIME:
+        bind(node, group, **dict.fromkeys(RUNTIME[group], LATER))
+    elif group in ("schedule", "loss"):
+        assert callable(bind(node, group))
+    else:
+        build(node, group)
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_composes(experiment: str) -> None:
+    plain, config = composed(), composed(f"experiment={experiment}")
+    assert config != plain
+    bind(config["trainer"], "trainer", **dict.fromkeys(RUNTIME["trainer"], LATER))
+
+
+def test_the_experiments_are_what_the_course_does() -> None:
+    overfit = composed("experiment=overfit_100", "dataset=cifar10")
+    assert overfit["dataset"]["num_train"] == 100
+    assert overfit["dataset"]["_target_"] == "convexp.datasets.cifar10"
+    assert overfit["model"]["weight_scale"] == 1e-2
+    assert (overfit["trainer"]["epochs"], overfit["trainer"]["batch_size"]) == (15, 50)
+    one = composed("experiment=one_epoch")
+    assert one["dataset"]["_target_"] == "convexp.datasets.cifar10"
+    model = one["model"]
+    assert (model["hidden_dim"], model["reg"], model["weight_scale"]) == (500, 1e-3, 1e-3)
+    assert (one["trainer"]["epochs"], one["trainer"]["batch_size"]) == (1, 50)
+    for config in (overfit, one):
+        assert config["optimizer"]["_target_"] == "convexp.optimizers.Adam"
+        assert config["optimizer"]["learning_rate"] == 1e-3
+        assert config["schedule"]["_target_"] == f"convexp.schedules.{constant.__name__}"
+
+
+def test_an_experiment_stands_between_the_defaults_and_the_command_line() -> None:
+    config = composed("experiment=one_epoch", "dataset=digits", "model.reg=0.5")
+    assert config["dataset"]["_target_"] == "convexp.datasets.digits"
+    assert (config["model"]["reg"], config["model"]["hidden_dim"]) == (0.5, 500)
+
+
+def test_the_axes_are_the_keys_of_the_configuration() -> None:
+    assert set(composed()) == set(AXES)
+
+
+@pytest.mark.parametrize("name", ["naive", "fast"])
+def test_a_backends_file_shows_every_option_of_the_registry(name: str) -> None:
+    """What an installed backend without a YAML gets is what the built-in files show."""
+    shipped = OmegaConf.to_container(OmegaConf.load(CONF / "backend" / f"{name}.yaml"))
+    assert shipped == search_path.backend_node(name)
+    assert list(shipped["ops"]) == [field.name for field in fields(Ops)]

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import io
+import sys
+
+import numpy as np
+import pytest
+
+from convexp.images import filter_grid, learning_curves, upscale
+
+
+def tile(picture: np.ndarray, row: int, column: int, *, size: tuple[int, int]) -> np.ndarray:
+    """What stands in the grid at a place, without its border."""
+    HH, WW = size
+    top, left = row * (HH + 1) + 1, column * (WW + 1) + 1
+    return picture[top : top + HH, left : left + WW]
+
+
+def test_colour_filters_are_stretched_each_on_its_own(rng: np.random.Generator) -> None:
+    w = rng.normal(size=(5, 3, 4, 6)).astype(np.float32)
+    w[3] *= 1e-3  # as visible as the others
+    picture = filter_grid(w)
+    # 5 filters: 3 columns, 2 rows, each with a border on either side
+    assert picture.shape == (2 * (4 + 1) + 1, 3 * (6 + 1) + 1, 3)
+    assert picture.dtype == np.uint8
+    for i in range(5):
+        drawn = tile(picture, i // 3, i % 3, size=(4, 6))
+        low, high = w[i].min(), w[i].max()
+        expected = (w[i].transpose(1, 2, 0) - low) / (high - low) * 255
+        np.testing.assert_allclose(drawn, expected, atol=0.51)
+        assert (drawn.min(), drawn.max()) == (0, 255)
+
+
+def test_the_border_and_the_empty_places_are_white(rng: np.random.Generator) -> None:
+    picture = filter_grid(rng.normal(size=(3, 1, 2, 2)))
+    assert (picture[[0, 3, 6]] == 255).all()
+    assert (picture[:, [0, 3, 6]] == 255).all()
+    assert (tile(picture, 1, 1, size=(2, 2)) == 255).all()
+
+
+def test_one_channel_is_grey() -> None:
+    picture = filter_grid(np.array([0.0, 1.0, 2.0, 4.0]).reshape(1, 1, 2, 2))
+    grey = tile(picture, 0, 0, size=(2, 2))
+    np.testing.assert_array_equal(grey[..., 0], [[0, 64], [128, 255]])
+    np.testing.assert_array_equal(grey, np.repeat(grey[..., :1], 3, axis=2))
+
+
+def test_other_channels_are_grey_tiles_in_a_row_a_filter(rng: np.random.Generator) -> None:
+    w = rng.normal(size=(20, 40, 3, 3))
+    picture = filter_grid(w)
+    assert picture.shape == (16 * 4 + 1, 16 * 4 + 1, 3)  # the first 16 of both
+    # The stretch is that of the whole filter, so the channels' strengths can be compared.
+    low, high = w[2].min(), w[2].max()
+    np.testing.assert_allclose(
+        tile(picture, 2, 5, size=(3, 3))[..., 1], (w[2, 5] - low) / (high - low) * 255, atol=0.51
+    )
+    assert filter_grid(w[:2, :2]).shape == (2 * 4 + 1, 2 * 4 + 1, 3)
+
+
+@pytest.mark.parametrize("value", [0.0, -3.5, 1e308])
+def test_a_constant_filter_is_mid_grey(value: float) -> None:
+    picture = filter_grid(np.full((1, 3, 2, 2), value))
+    assert (tile(picture, 0, 0, size=(2, 2)) == 128).all()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_filter_that_is_not_finite_is_black_and_alone(
+    rng: np.random.Generator, bad: float
+) -> None:
+    w = rng.normal(size=(2, 3, 2, 2))
+    fine = filter_grid(w[1:])
+    w[0, 1, 0, 1] = bad
+    picture = filter_grid(w)
+    assert (tile(picture, 0, 0, size=(2, 2)) == 0).all()
+    np.testing.assert_array_equal(tile(picture, 0, 1, size=(2, 2)), tile(fine, 0, 0, size=(2, 2)))
+
+
+def test_the_extremes_of_float64_are_drawn() -> None:
+    w = np.array([-1.7e308, 0.0, 0.0, 1.7e308]).reshape(1, 1, 2, 2)
+    grey = tile(filter_grid(w), 0, 0, size=(2, 2))[..., 0]
+    np.testing.assert_array_equal(grey, [[0, 128], [128, 255]])
+
+
+def test_filters_are_not_written(rng: np.random.Generator) -> None:
+    w = rng.normal(size=(2, 3, 2, 2))
+    w[0, 0, 0, 0] = np.nan
+    before = w.copy()
+    w.flags.writeable = False
+    filter_grid(w)
+    np.testing.assert_array_equal(w, before)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4), (0, 3, 2, 2), (2, 3, 0, 2)])
+def test_what_is_no_filter_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"\(F, C, HH, WW\)"):
+        filter_grid(np.zeros(shape))
+
+
+def test_upscale_repeats_whole_pixels() -> None:
+    picture = np.array([[1, 2, 3], [4, 5, 6]], np.uint8)
+    np.testing.assert_array_equal(
+        upscale(picture, 6),
+        [[1, 1, 2, 2, 3, 3], [1, 1, 2, 2, 3, 3], [4, 4, 5, 5, 6, 6], [4, 4, 5, 5, 6, 6]],
+    )
+    assert upscale(picture, 7).shape == (6, 9)
+    assert upscale(picture[..., None].repeat(3, axis=2), 400).shape == (268, 402, 3)
+    np.testing.assert_array_equal(upscale(picture, 3), picture)
+
+
+def png(figure: object) -> np.ndarray:
+    from PIL import Image
+
+    file = io.BytesIO()
+    figure.savefig(file, format="png")  # type: ignore[attr-defined]
+    return np.asarray(Image.open(file))
+
+
+def test_learning_curves_show_each_series() -> None:
+    history = {
+        "train/loss": [(step, 2.3 / step) for step in range(1, 301)],
+        "val/loss": [(0, 2.3), (150, 0.5), (300, 0.4)],
+        "train/accuracy": [(0, 0.1), (150, 0.5), (300, 0.7)],
+        "val/accuracy": [(0, 0.1), (150, 0.4), (300, 0.6)],
+        "test/accuracy": [(300, 0.55)],
+        "epoch": [(0, 0.0), (150, 1.0), (300, 2.0)],
+        "time/conv": [(150, 12.0)],
+    }
+    figure = learning_curves(history)
+    losses, accuracies = figure.axes
+    assert (losses.get_xlabel(), losses.get_ylabel()) == ("step", "loss")
+    assert (accuracies.get_xlabel(), accuracies.get_ylabel()) == ("epoch", "accuracy")
+    assert [text.get_text() for text in losses.get_legend().get_texts()] == ["train", "val"]
+    names = [text.get_text() for text in accuracies.get_legend().get_texts()]
+    assert names == ["train", "val", "test"]
+
+    points = losses.collections[0].get_offsets()
+    np.testing.assert_allclose(points, history["train/loss"])
+    smooth = np.asarray(losses.lines[0].get_ydata())
+    assert len(smooth) == 300
+    np.testing.assert_allclose(smooth[100], np.mean([2.3 / s for s in range(96, 107)]), rtol=1e-12)
+    np.testing.assert_allclose(accuracies.lines[1].get_xydata(), [(0, 0.1), (1, 0.4), (2, 0.6)])
+    np.testing.assert_allclose(accuracies.lines[2].get_xydata(), [(2, 0.55)])
+    picture = png(figure)
+    assert (picture != picture[0, 0]).any()
+
+
+def test_values_that_are_not_finite_leave_a_gap() -> None:
+    figure = learning_curves({"train/loss": [(1, 2.0), (2, float("nan")), (3, float("inf"))]})
+    np.testing.assert_array_equal(figure.axes[0].lines[0].get_xydata(), [(1, 2.0)])
+    png(figure)
+
+
+@pytest.mark.parametrize("history", [{}, {"train/loss": []}, {"val/accuracy": [(7, 0.5)]}])
+def test_little_history_is_drawn_too(history: dict[str, list[tuple[int, float]]]) -> None:
+    figure = learning_curves(history)
+    assert figure.axes[1].get_xlabel() == "step"  # nothing says which epoch a step ends
+    png(figure)
+
+
+def test_no_global_state_of_matplotlib_is_used() -> None:
+    learning_curves({"train/loss": [(1, 2.0)]})
+    assert (
+        "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
+    )

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from convexp import terminal
+from convexp.terminal import Progress, print_summary
+from convexp.tracking import no_run
+
+
+def console(*, terminal: bool) -> Console:
+    return Console(file=io.StringIO(), force_terminal=terminal, width=100)
+
+
+def shown(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+RECORD = [
+    (0, {"epoch": 0.0, "train/accuracy": 0.1, "val/accuracy": 0.125}),
+    (1, {"train/loss": 2.0}),
+    (2, {"train/loss": 1.0}),
+    (2, {"epoch": 1.0, "train/accuracy": 0.5, "val/accuracy": 0.25, "images_per_second": 1234.5}),
+]
+
+
+def test_without_a_terminal_there_is_a_plain_line_an_epoch() -> None:
+    out = console(terminal=False)
+    with Progress(1, 2, out) as progress:
+        for step, metrics in RECORD:
+            progress.update(step, metrics)
+    assert shown(out).splitlines() == [
+        "epoch 0/1  untrained    train 0.100  val 0.125",
+        "epoch 1/1  loss 1.5000  train 0.500  val 0.250  1,234 images/s",
+    ]
+
+
+def test_a_long_epoch_gives_signs_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter(range(0, 10_000, 6))  # each look at the clock finds six seconds gone
+    monkeypatch.setattr(terminal, "perf_counter", lambda: next(now))
+    out = console(terminal=False)
+    with Progress(1, 8, out) as progress:
+        for step in range(1, 9):
+            progress.update(step, {"train/loss": 1 / step})
+    lines = shown(out).splitlines()
+    assert lines[0] == "step 2/8  loss 0.5000"
+    assert 2 <= len(lines) < 8
+
+
+def test_a_terminal_gets_a_bar() -> None:
+    out = console(terminal=True)
+    with Progress(1, 2, out) as progress:
+        for step, metrics in RECORD:
+            progress.update(step, metrics)
+        progress.bar.refresh()
+    assert "2/2" in shown(out)
+    assert "loss 1.0000" in shown(out)
+    assert "epoch 1/1  loss 1.5000  train 0.500" in shown(out)
+
+
+def test_the_summary_says_what_came_out_and_where_it_is() -> None:
+    history = {
+        "best/val_accuracy": [(2, 0.75)],
+        "test/accuracy": [(2, 0.5)],
+        "train/accuracy": [(0, 0.1), (2, 0.9)],
+        "train/loss": [(1, 2.0), (2, 1.0)],
+        "images_per_second": [(1, 100.0), (2, 5000.0), (3, 300.0)],
+        "time/conv.forward": [(2, 1.25)],
+    }
+    out = console(terminal=False)
+    with no_run(config={}, tags={}, dataset=None) as tracker:  # type: ignore[arg-type]
+        tracker.location = "sqlite:///somewhere.db"
+        tracker.link, tracker.command = "http://page", "mlflow ui"
+        print_summary(history, seconds=12.3, tracker=tracker, console=out)
+    text = shown(out)
+    for part in ("0.7500", "0.5000", "0.9000", "1.0000", "300 images/s", "12.3 s"):
+        assert part in text
+    for part in ("conv.forward 1.25", "sqlite:///somewhere.db", "mlflow ui", "http://page"):
+        assert part in text

@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+
+from convexp.datasets import Dataset, Split
+from convexp.losses import softmax
+from convexp.models import Sequential, fully_connected, three_layer
+from convexp.ops import Ops
+from convexp.ops.timing import Clock, timed
+from convexp.optimizers import SGD, Adam
+from convexp.plugins import load
+from convexp.schedules import constant, exponential
+from convexp.training import DivergedError, evaluate, fit, shuffled_batches
+
+Record = list[tuple[int, dict[str, float]]]
+
+
+def net(data: Dataset, ops: Ops, *, dtype: str = "float32", seed: int = 0) -> Sequential:
+    return three_layer(
+        num_filters=4,
+        filter_size=3,
+        hidden_dim=10,
+        weight_scale=1e-2,
+        reg=1e-3,
+        dtype=dtype,
+        input_shape=data.input_shape,
+        num_classes=data.num_classes,
+        ops=ops,
+        rng=np.random.default_rng(seed),
+    )
+
+
+def training(model: Sequential, data: Dataset, **changes: Any) -> Iterator[tuple[int, dict]]:
+    given = {
+        "optimizer": Adam(learning_rate=1e-2, beta1=0.9, beta2=0.999, eps=1e-8),
+        "schedule": constant,
+        "loss": softmax,
+        "rng": np.random.default_rng(0),
+        "clock": Clock(),
+        "epochs": 3,
+        "batch_size": 25,
+        "num_train_samples": 1000,
+    }
+    return fit(model, data, **(given | changes))
+
+
+def column(record: Record, name: str) -> list[float]:
+    return [metrics[name] for _, metrics in record if name in metrics]
+
+
+def test_it_learns(tiny: Dataset, ops: Ops) -> None:
+    model = net(tiny, ops)
+    record = list(training(model, tiny, epochs=8))
+    assert column(record, "train/accuracy")[0] < 0.6
+    assert column(record, "train/accuracy")[-1] == 1
+    assert evaluate(model, tiny, tiny.test, loss=softmax).accuracy > 0.9
+
+
+def test_the_record_has_every_step_and_every_epoch(tiny: Dataset, ops: Ops) -> None:
+    record = list(training(net(tiny, ops), tiny, schedule=partial(exponential, decay=0.5)))
+    # 60 images in batches of 25 are 3 steps an epoch, the last of 10 images.
+    losses = [step for step, metrics in record if "train/loss" in metrics]
+    assert losses == list(range(1, 10))
+    epochs = [(step, m["epoch"]) for step, m in record if "epoch" in m]
+    assert epochs == [(0, 0), (3, 1), (6, 2), (9, 3)]
+    assert column(record, "learning_rate") == [1e-2, 5e-3, 2.5e-3]
+    assert all(type(value) is float for _, metrics in record for value in metrics.values())
+
+
+def test_the_times_are_those_of_the_steps(tiny: Dataset) -> None:
+    clock = Clock()
+    model = net(tiny, timed(load("naive"), clock))
+    record = list(training(model, tiny, clock=clock, epochs=1))
+    metrics = record[-1][1]
+    costs = {name: value for name, value in metrics.items() if name.startswith("time/")}
+    assert costs.keys() == {
+        f"time/{op}.{way}" for op in ("conv", "max_pool") for way in ("forward", "backward")
+    }
+    seconds = len(tiny.train) / metrics["images_per_second"]
+    assert 0 < 3 * sum(costs.values()) / 1e3 < seconds
+
+
+def test_an_epoch_sees_each_image_once(rng: np.random.Generator) -> None:
+    batches = shuffled_batches(10, 4, rng)
+    assert [len(b) for b in batches] == [4, 4, 2]
+    assert sorted(np.concatenate(batches)) == list(range(10))
+    assert not np.array_equal(np.concatenate(batches), np.arange(10))
+
+
+def test_the_same_seed_is_the_same_run_bit_for_bit(tiny: Dataset, ops: Ops) -> None:
+    def weights(seed: int) -> dict[str, np.ndarray]:
+        model = net(tiny, ops, seed=seed)
+        list(training(model, tiny))
+        return model.snapshot()
+
+    first, again, other = weights(0), weights(0), weights(1)
+    for name, array in first.items():
+        np.testing.assert_array_equal(array, again[name])
+    assert not np.array_equal(first["conv1.w"], other["conv1.w"])
+
+
+def test_two_backends_train_alike(tiny: Dataset, ops: Ops) -> None:
+    def losses(table: Ops) -> list[float]:
+        return column(list(training(net(tiny, table, dtype="float64"), tiny)), "train/loss")
+
+    np.testing.assert_allclose(losses(ops), losses(load("naive")), rtol=1e-9)
+
+
+def test_float32_training_stays_float32(tiny: Dataset, ops: Ops) -> None:
+    optimizer = Adam(learning_rate=1e-2, beta1=0.9, beta2=0.999, eps=1e-8)
+    model = net(tiny, ops)
+    list(training(model, tiny, optimizer=optimizer, schedule=partial(exponential, decay=0.9)))
+    states = [array for average in optimizer.state.values() for array in average.values()]
+    assert {a.dtype for a in (*model.snapshot().values(), *states)} == {np.dtype(np.float32)}
+
+
+def test_the_best_weights_are_kept_not_the_last(tiny: Dataset, ops: Ops) -> None:
+    model, accuracies, weights = net(tiny, ops), [], []
+    # The rate grows until the net is thrown off its course.
+    run = training(model, tiny, epochs=6, schedule=partial(exponential, decay=6.0))
+    for _, metrics in run:
+        if metrics.get("epoch", 0) > 0:
+            accuracies.append(metrics["val/accuracy"])
+            weights.append(model.snapshot())
+    best = int(np.argmax(accuracies))
+    assert best < len(accuracies) - 1
+    for name, array in model.snapshot().items():
+        np.testing.assert_array_equal(array, weights[best][name])
+
+
+def test_without_validation_images_the_last_weights_stay(tiny: Dataset, ops: Ops) -> None:
+    nothing = Split(tiny.val.images[:0], tiny.val.labels[:0])
+    data = Dataset("t", tiny.train, nothing, tiny.test, tiny.mean, tiny.class_names, "")
+    model, last = net(data, ops), None
+    for _, metrics in training(model, data):
+        assert "val/accuracy" not in metrics
+        last = model.snapshot()
+    assert last is not None
+    np.testing.assert_array_equal(model.parameters["conv1.w"], last["conv1.w"])
+
+
+def test_a_diverged_loss_stops_the_training(tiny: Dataset, ops: Ops) -> None:
+    run = training(net(tiny, ops), tiny, optimizer=SGD(learning_rate=1e30))
+    with pytest.raises(DivergedError, match=r"the loss is (nan|inf) at step \d"):
+        list(run)
+
+
+def test_evaluation_is_that_of_the_scores(tiny: Dataset, ops: Ops) -> None:
+    model = net(tiny, ops)
+    x, y = tiny.batch(tiny.val, np.arange(20), np.float32)
+    scores = model.predict(x)
+    whole = evaluate(model, tiny, tiny.val, loss=softmax)
+    assert whole.accuracy == np.mean(scores.argmax(axis=1) == y)
+    assert whole.loss == pytest.approx(softmax(scores, y)[0], rel=1e-5)
+    pieces = evaluate(model, tiny, tiny.val, loss=softmax, batch_size=7)
+    assert pieces.accuracy == whole.accuracy
+    assert pieces.loss == pytest.approx(whole.loss, rel=1e-5)
+
+
+def test_evaluation_switches_dropout_off(tiny: Dataset, ops: Ops) -> None:
+    model = fully_connected(
+        hidden_dims=[20],
+        batchnorm=False,
+        momentum=0.9,
+        eps=1e-5,
+        dropout=0.9,
+        weight_scale=0.1,
+        reg=0.0,
+        dtype="float32",
+        input_shape=tiny.input_shape,
+        num_classes=tiny.num_classes,
+        ops=ops,
+        rng=np.random.default_rng(0),
+    )
+    first = evaluate(model, tiny, tiny.val, loss=softmax)
+    assert evaluate(model, tiny, tiny.val, loss=softmax) == first

@@ -1,0 +1,41 @@
+"""A process with a run in it, for the tests of how runs end and of jobs that start together.
+
+    python tracking_child.py URI NAME {waits|raises|finishes}
+
+It says ``ready`` when the run is open and has metrics that are not yet written.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+
+from convexp.datasets import synthetic
+from convexp.tracking import mlflow_run
+
+logging.basicConfig(level=logging.INFO)  # as Hydra does
+
+uri, name, what = sys.argv[1:]
+dataset = synthetic(
+    num_train=2,
+    num_val=1,
+    num_test=1,
+    channels=1,
+    height=2,
+    width=2,
+    num_classes=2,
+    noise=1.0,
+    seed=0,
+    subtract_mean=False,
+)
+with mlflow_run(
+    uri=uri, experiment="exp", run_name=name, config={"seed": 1}, tags={}, dataset=dataset
+) as tracker:
+    for step in range(20):
+        tracker.metrics({"train/loss": step / 2}, step)
+    print("ready", flush=True)
+    if what == "raises":
+        raise RuntimeError("the kernel went wrong")
+    if what == "waits":
+        time.sleep(60)

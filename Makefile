@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+export PATH := $(abspath $(BIN)):$(PATH)   # cython-lint calls pycodestyle by its name
 # An editable install sees changed Python and YAML at once; these need it done anew.
 BUILD  := pyproject.toml setup.py $(wildcard src/convexp/ops/fast/*.pyx src/convexp/ops/fast/*.h)
 

@@ -60,6 +60,7 @@ class BuildExt(build_ext):
     """build_ext that adds the OpenMP flags of the compiler at hand."""
 
     def build_extensions(self):
+        """Build them all with the flags that the compiler, known only now, understands."""
         compile_flags, link_flags = openmp_flags(self.compiler)
         optimize = ["/O2"] if self.compiler.compiler_type == "msvc" else ["-O3"]
         for extension in self.extensions:

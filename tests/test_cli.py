@@ -178,7 +178,8 @@ def test_a_diverged_run_is_failed_and_says_why(tmp_path: Path) -> None:
 
 
 def test_a_failing_job_does_not_stop_the_others(tmp_path: Path) -> None:
-    done = convexp(tmp_path, "-m", "model.filter_size=99,3", *SMALL[:-7], *SMALL[-5:])
+    others = [a for a in SMALL if not a.startswith("model.filter_size")]
+    done = convexp(tmp_path, "-m", "model.filter_size=99,3", *others)
     assert done.returncode == 1
     assert "filter_size 99 is larger" in done.stderr
     assert [run.info.status for run in runs(tmp_path)] == ["FINISHED"]

@@ -8,12 +8,15 @@ It says ``ready`` when the run is open and has metrics that are not yet written.
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 import time
 
 from convexp.datasets import synthetic
 from convexp.tracking import mlflow_run
 
+# A shell that started the tests in the background has made all its children deaf to Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 logging.basicConfig(level=logging.INFO)  # as Hydra does
 
 uri, name, what = sys.argv[1:]

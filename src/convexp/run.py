@@ -91,7 +91,8 @@ def resolve(cfg: DictConfig) -> dict[str, Any]:
     try:
         container = OmegaConf.to_container(cfg, resolve=True)
     except OmegaConfBaseException as error:
-        raise UserError(f"{error.full_key}: {error.msg}") from error
+        reason = str(error).splitlines()[0]  # the other lines repeat the key and its type
+        raise UserError(f"{error.full_key}: {reason}") from error
     assert isinstance(container, dict)
     config = {str(key): value for key, value in container.items()}
     for key in config:

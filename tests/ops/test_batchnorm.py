@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from convexp.ops import Op, Ops
 from convexp.ops.shapes import Array
 from convexp.plugins import fast, naive
-
-from .numerical import numerical_gradient
+from convexp.testing import numerical_gradient
 
 SHAPES = {"batchnorm": (7, 3), "spatial_batchnorm": (3, 2, 4, 3)}
 
@@ -60,9 +59,9 @@ def test_gradients_are_the_numerical_ones(op: Op, name: str, rng: np.random.Gene
         return out
 
     expected = (
-        numerical_gradient(lambda a: forward(a, gamma, beta), x, dy, 1e-4),
-        numerical_gradient(lambda a: forward(x, a, beta), gamma, dy, 1e-4),
-        numerical_gradient(lambda a: forward(x, gamma, a), beta, dy, 1e-4),
+        numerical_gradient(lambda a: forward(a, gamma, beta), x, dy, h=1e-4),
+        numerical_gradient(lambda a: forward(x, a, beta), gamma, dy, h=1e-4),
+        numerical_gradient(lambda a: forward(x, gamma, a), beta, dy, h=1e-4),
     )
     for gradient, by_differences in zip(op.backward(dy, cache), expected, strict=True):
         np.testing.assert_allclose(gradient, by_differences, rtol=1e-6, atol=1e-7)

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from convexp.ops import Ops
 from convexp.ops.shapes import Array
 from convexp.plugins import fast
+from convexp.testing import numerical_gradient
 
 from .agreement import CONV_CASES, ConvCase, assert_conv_agrees
-from .numerical import numerical_gradient
 
 
 def test_numbers_of_the_course(ops: Ops) -> None:
@@ -37,13 +37,9 @@ def test_is_a_correlation_not_a_convolution(ops: Ops) -> None:
     x = np.arange(12.0).reshape(1, 1, 3, 4)
     w = np.array([[[[1.0, 0.0], [0.0, 10.0]]]])
     y, cache = ops.conv.forward(x, w, np.array([0.5]), stride=1, pad=0)
-    np.testing.assert_array_equal(
-        y, [[[[50.5, 61.5, 72.5], [94.5, 105.5, 116.5]]]]
-    )
+    np.testing.assert_array_equal(y, [[[[50.5, 61.5, 72.5], [94.5, 105.5, 116.5]]]])
     dx, dw, db = ops.conv.backward(np.ones_like(y), cache)
-    np.testing.assert_array_equal(
-        dx, [[[[1, 1, 1, 0], [1, 11, 11, 10], [0, 10, 10, 10]]]]
-    )
+    np.testing.assert_array_equal(dx, [[[[1, 1, 1, 0], [1, 11, 11, 10], [0, 10, 10, 10]]]])
     np.testing.assert_array_equal(dw, [[[[0 + 1 + 2 + 4 + 5 + 6, 21 + 3], [42, 48]]]])
     np.testing.assert_array_equal(db, [6])
 
@@ -69,9 +65,9 @@ def test_gradients_are_the_numerical_ones(
         return out
 
     expected = (
-        numerical_gradient(lambda a: forward(a, w, b), x, dy, 1e-5),
-        numerical_gradient(lambda a: forward(x, a, b), w, dy, 1e-5),
-        numerical_gradient(lambda a: forward(x, w, a), b, dy, 1e-5),
+        numerical_gradient(lambda a: forward(a, w, b), x, dy, h=1e-5),
+        numerical_gradient(lambda a: forward(x, a, b), w, dy, h=1e-5),
+        numerical_gradient(lambda a: forward(x, w, a), b, dy, h=1e-5),
     )
     for gradient, by_differences in zip(ops.conv.backward(dy, cache), expected, strict=True):
         np.testing.assert_allclose(gradient, by_differences, rtol=1e-7, atol=1e-8)
@@ -127,9 +123,7 @@ def test_fast_on_shapes_that_are_cut_into_blocks(
         y, np.tensordot(windows, filters, ((1, 4, 5), (1, 2, 3))).transpose(0, 3, 1, 2)
         + b[:, None, None], atol=1e-10,
     )  # fmt: skip
-    np.testing.assert_allclose(
-        dw, np.tensordot(dy, windows, ((0, 2, 3), (0, 2, 3))), atol=1e-9
-    )
+    np.testing.assert_allclose(dw, np.tensordot(dy, windows, ((0, 2, 3), (0, 2, 3))), atol=1e-9)
     np.testing.assert_allclose(db, dy.sum(axis=(0, 2, 3)), atol=1e-9)
     # The input gradient is the correlation of dy with the filters turned by half a circle.
     border = ((0, 0), (0, 0), (HH - 1, HH - 1), (WW - 1, WW - 1))

@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 
 from convexp.ops import Ops
 from convexp.plugins import fast, naive
-
-from .numerical import numerical_gradient
+from convexp.testing import numerical_gradient
 
 
 def test_numbers_of_the_course(ops: Ops) -> None:
@@ -39,7 +38,7 @@ def test_gradient_is_the_numerical_one(
     y, cache = ops.max_pool.forward(x, size=size, stride=stride)
     dy = rng.standard_normal(y.shape)
     expected = numerical_gradient(
-        lambda a: ops.max_pool.forward(a, size=size, stride=stride)[0], x, dy, 0.25
+        lambda a: ops.max_pool.forward(a, size=size, stride=stride)[0], x, dy, h=0.25
     )
     np.testing.assert_allclose(ops.max_pool.backward(dy, cache), expected, atol=1e-10)
 
@@ -52,7 +51,9 @@ def test_a_tie_goes_to_the_first_in_row_major_order(ops: Ops, size: tuple[int, i
     assert y.item() == 7
     expected = np.zeros_like(x)
     expected[0, 0, 0, 1] = 3
-    np.testing.assert_array_equal(ops.max_pool.backward(np.full((1, 1, 1, 1), 3.0), cache), expected)
+    np.testing.assert_array_equal(
+        ops.max_pool.backward(np.full((1, 1, 1, 1), 3.0), cache), expected
+    )
 
 
 def test_all_of_minus_infinity_is_a_tie_too(ops: Ops) -> None:

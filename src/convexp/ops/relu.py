@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from convexp.ops.shapes import Array
+from convexp.ops.shapes import Array, check_gradient
 
 
 def forward(x: Array) -> tuple[Array, Array]:
@@ -29,5 +29,9 @@ def backward(dy: Array, cache: Array) -> Array:
 
     Returns:
         ``dx``, of the shape and dtype of ``dy``.
+
+    Raises:
+        ValueError: ``dy`` has not the shape of ``y``.
     """
+    check_gradient(dy.shape, cache.shape)
     return np.where(cache > 0, dy, np.zeros((), dy.dtype))

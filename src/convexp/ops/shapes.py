@@ -35,7 +35,9 @@ def as_pair(value: Pair | Sequence[int], name: str, *, least: int) -> tuple[int,
     except (TypeError, ValueError):
         vertical = horizontal = least - 1
     if min(vertical, horizontal) < least:
-        raise ValueError(f"{name} must be an int or a pair of ints, at least {least}, not {value!r}")
+        raise ValueError(
+            f"{name} must be an int or a pair of ints, at least {least}, not {value!r}"
+        )
     return vertical, horizontal
 
 
@@ -145,7 +147,9 @@ def _check_axes(shape: Shape, name: str, axes: str) -> None:
 def _check_scale(x: Shape, gamma: Shape, beta: Shape) -> None:
     for name, shape in (("gamma", gamma), ("beta", beta)):
         if shape != x[1:2]:
-            raise ValueError(f"{name} {shape} must have the shape {x[1:2]}, an entry a channel of x {x}")
+            raise ValueError(
+                f"{name} {shape} must have the shape {x[1:2]}, an entry a channel of x {x}"
+            )
 
 
 def _windows(

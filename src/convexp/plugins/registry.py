@@ -36,14 +36,19 @@ def catalog() -> dict[str, list[Backend]]:
 
     A name should have one claimant; that of two distributions is refused when it is loaded.
     """
-    found: dict[str, list[Backend]] = {}
-    for entry in sorted(entry_points(group=GROUP), key=lambda e: e.name):
-        distribution = entry.dist.name if entry.dist else "an unknown distribution"
-        backend = Backend(
-            entry.name, entry, distribution, entry.dist.version if entry.dist else "?"
+    backends = [
+        Backend(
+            entry.name,
+            entry,
+            entry.dist.name if entry.dist else "an unknown distribution",
+            entry.dist.version if entry.dist else "?",
         )
+        for entry in entry_points(group=GROUP)
+    ]
+    found: dict[str, list[Backend]] = {}
+    for backend in sorted(backends, key=lambda b: (b.name, b.distribution)):
         # A distribution can stand on sys.path twice (an editable install and its egg-info).
-        if backend not in (claimants := found.setdefault(entry.name, [])):
+        if backend not in (claimants := found.setdefault(backend.name, [])):
             claimants.append(backend)
     return found
 

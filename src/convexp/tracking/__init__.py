@@ -3,6 +3,7 @@
     tracker.py   Tracker, what a task may record; no_run, which keeps nothing
     runs.py      mlflow_run: one MLflow run, from its creation to a truthful end
     store.py     where runs lie: opening (and first making) the store, or one clear sentence
+    signals.py   Ctrl-C and SIGTERM as exceptions, but never in the middle of a write
     record.py    what is known of a run before its first step: config, data set, origin
 
 ``conf/tracking/*.yaml`` name `mlflow_run` or `no_run`.

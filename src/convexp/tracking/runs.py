@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import logging
 import math
-import signal
 import tempfile
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from convexp.datasets import Dataset
 from convexp.images import Picture, upscale
 from convexp.tracking import record
+from convexp.tracking.signals import Interruptions, interruptions
 from convexp.tracking.store import Store, few_retries, one_sentence, open_store, without_password
 from convexp.tracking.tracker import Tracker
 
@@ -65,32 +63,39 @@ def mlflow_run(
     Raises:
         UserError: the store cannot be opened; nothing was recorded.
     """
-    with _terminated_by_exception():
-        store = open_store(uri, experiment)
-        with one_sentence(store.uri):
-            run = store.client.create_run(
-                store.experiment_id,
-                run_name=run_name,
-                tags=_cut({**record.origin(), **tags}),
-            )
-        tracker = _MlflowTracker(store, run.info.run_id)
+    with interruptions() as signals:
+        store = open_store(uri, experiment, shelter=signals.shelter)
+        tracker: _MlflowTracker | None = None
         try:
-            tracker.begin(config, dataset)
+            tracker = _begin(store, signals, run_name, {**record.origin(), **tags})
+            tracker.describe(config, dataset)
             yield tracker
             tracker.flush()
         except BaseException as error:
-            tracker.end_after(error)
+            if tracker is not None:
+                tracker.end_after(error)
             raise
         tracker.end("FINISHED")
 
 
+def _begin(
+    store: Store, signals: Interruptions, run_name: str | None, tags: Mapping[str, str]
+) -> _MlflowTracker:
+    # A signal must wait until it is known which run it ends.
+    with one_sentence(store.uri), signals.shelter(silent=True):
+        run = store.client.create_run(store.experiment_id, run_name=run_name, tags=_cut(tags))
+        return _MlflowTracker(store, run.info.run_id, signals)
+
+
 class _MlflowTracker:
-    def __init__(self, store: Store, run_id: str) -> None:
+    def __init__(self, store: Store, run_id: str, signals: Interruptions) -> None:
         self.link: str | None = store.link(run_id)
         self.command = store.command
         self.location = f"{without_password(store.uri)}, run {run_id}"
         self._client = store.client
         self._run_id = run_id
+        self._signals = signals
+        self._served = store.served
         self._buffer: list[Metric] = []
         self._written = time.monotonic()
         self._diverged = False
@@ -98,6 +103,7 @@ class _MlflowTracker:
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         from mlflow.entities import Metric
 
+        self._signals.leave_if_told()
         now = time.time_ns() // 1_000_000
         for name, value in values.items():
             number = float(value)
@@ -116,23 +122,26 @@ class _MlflowTracker:
 
     def image(self, name: str, picture: Picture, step: int) -> None:
         # Synchronous: 15 ms a picture, where MLflow's queue would make the run's end wait a second.
-        self._client.log_image(
-            self._run_id,
-            upscale(picture, LEAST_PIXELS),
-            key=_legal(name),
-            step=int(step),
-            synchronous=True,
-        )
+        with self._shelter():
+            self._client.log_image(
+                self._run_id,
+                upscale(picture, LEAST_PIXELS),
+                key=_legal(name),
+                step=int(step),
+                synchronous=True,
+            )
 
     def figure(self, name: str, figure: Figure) -> None:
-        self._client.log_figure(self._run_id, figure, name)
+        with self._shelter():
+            self._client.log_figure(self._run_id, figure, name)
 
     def tags(self, values: Mapping[str, str]) -> None:
         from mlflow.entities import RunTag
 
         for some in _chunks(_cut(values), MOST_TAGS):
             tags = [RunTag(name, value) for name, value in some.items()]
-            self._client.log_batch(self._run_id, tags=tags, synchronous=True)
+            with self._shelter():
+                self._client.log_batch(self._run_id, tags=tags, synchronous=True)
 
     def artifact(self, name: str, content: str | bytes) -> None:
         path = PurePosixPath(name)
@@ -140,29 +149,35 @@ class _MlflowTracker:
             file = Path(folder, path.name)
             file.write_bytes(content.encode() if isinstance(content, str) else content)
             above = None if len(path.parts) == 1 else path.parent.as_posix()
-            self._client.log_artifact(self._run_id, str(file), above)
+            with self._shelter():
+                self._client.log_artifact(self._run_id, str(file), above)
 
-    def begin(self, config: Mapping[str, Any], dataset: Dataset) -> None:
+    def describe(self, config: Mapping[str, Any], dataset: Dataset) -> None:
         """Record what is known before the first step."""
         from mlflow.entities import Param
 
         for some in _chunks(record.params(config), MOST_TAGS):
             params = [Param(name, value) for name, value in some.items()]
-            self._client.log_batch(self._run_id, params=params, synchronous=True)
-        self._client.log_inputs(self._run_id, datasets=record.inputs(dataset))
+            with self._shelter():
+                self._client.log_batch(self._run_id, params=params, synchronous=True)
+        inputs = record.inputs(dataset)
+        with self._shelter():
+            self._client.log_inputs(self._run_id, datasets=inputs)
         self.artifact("config.yaml", record.as_yaml(config))
 
     def flush(self) -> None:
-        """Write the numbers that wait; what is not written stays and is tried again."""
+        """Write the numbers that wait."""
         while self._buffer:
             some = self._buffer[:MOST_METRICS]
-            self._client.log_batch(self._run_id, metrics=some, synchronous=True)
-            del self._buffer[: len(some)]
+            with self._shelter():
+                self._client.log_batch(self._run_id, metrics=some, synchronous=True)
+                del self._buffer[: len(some)]
         self._written = time.monotonic()
 
     def end(self, status: str) -> None:
         """Give the run its end state."""
-        self._client.set_terminated(self._run_id, status)
+        with self._shelter():
+            self._client.set_terminated(self._run_id, status)
 
     def end_after(self, error: BaseException) -> None:
         """Give the run the state, the tags and the numbers that an exception leaves it with.
@@ -182,36 +197,18 @@ class _MlflowTracker:
             ]
         else:  # Ctrl-C, SIGTERM, or the block was left by its generator's end
             steps = [lambda: self.end("KILLED"), self.flush]
-        with few_retries():
+        # A second Ctrl-C ends the patience with a server; a database is written to in any case.
+        with few_retries(), self._shelter(silent=True):
             for step in steps:
                 try:
                     step()
                 except Exception as second:
-                    logger.warning("The record of %s is incomplete: %s", self.location, second)
+                    reason = " ".join(str(second).split())[:300]
+                    logger.warning("The record of %s is incomplete: %s", self.location, reason)
 
-
-@contextmanager
-def _terminated_by_exception() -> Iterator[None]:
-    """Within, SIGTERM raises SystemExit, so that it can be recorded; it would just end the process.
-
-    Only in the main thread, which alone may set handlers, and only where nobody else has set one:
-    a cluster's launcher has its own ideas about SIGTERM.
-    """
-    if (
-        threading.current_thread() is not threading.main_thread()
-        or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
-    ):
-        yield
-        return
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    def _shelter(self, *, silent: bool = False) -> AbstractContextManager[None]:
+        # A request to a server may be interrupted, and must be: it can take long.
+        return nullcontext() if self._served else self._signals.shelter(silent=silent)
 
 
 T = TypeVar("T")

@@ -8,8 +8,8 @@ import re
 import shlex
 import sqlite3
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,7 +36,7 @@ class Store:
 
     def link(self, run_id: str) -> str:
         """The page of a run's charts and pictures."""
-        server = without_password(self.uri).rstrip("/") if self._served else UI
+        server = without_password(self.uri).rstrip("/") if self.served else UI
         run = f"/#/experiments/{self.experiment_id}/runs/{run_id}"
         # Without the last word the page is one about language models, with other menus.
         return f"{server}{run}/model-metrics?workflowType=machine_learning"
@@ -44,24 +44,28 @@ class Store:
     @property
     def command(self) -> str | None:
         """What shows the store's pages; None for a server, which does so by itself."""
-        if self._served:
+        if self.served:
             return None
         return f"mlflow ui --backend-store-uri {shlex.quote(without_password(self.uri))}"
 
     @property
-    def _served(self) -> bool:
+    def served(self) -> bool:
+        """Is it behind a server of MLflow's, which shows its pages itself?"""
         return urlsplit(self.uri).scheme in ("http", "https")
 
 
 UI = "http://127.0.0.1:5000"  # where `mlflow ui` listens unless told otherwise
 
 
-def open_store(uri: str, experiment: str) -> Store:
+def open_store(
+    uri: str, experiment: str, *, shelter: Callable[[], AbstractContextManager[None]] = nullcontext
+) -> Store:
     """Open the store; make its database and the experiment if they do not exist.
 
     Args:
         uri: a SQLite file, another database or a server, as MLflow writes it.
         experiment: its name.
+        shelter: within which no signal may interrupt (a schema half made is broken for ever).
 
     Raises:
         UserError: it cannot be opened; the sentence says why.
@@ -75,7 +79,7 @@ def open_store(uri: str, experiment: str) -> Store:
             with few_retries():
                 return _open(uri, experiment, artifacts=None)
         # Jobs that start together on a fresh file would all migrate its schema, and die of it.
-        with _locked(database):
+        with _locked(database), shelter():
             _check_sqlite(database)
             return _open(uri, experiment, artifacts=(database.parent / "mlruns").as_uri())
 

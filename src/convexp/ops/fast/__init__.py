@@ -7,7 +7,7 @@
 ``conv_simd.h``   the instruction sets: registers, tile sizes, the choice at run time
 ``max_pool.pyx``  max-pooling
 ``batchnorm.pyx`` batch normalization, plain and spatial
-``_sums.pxd``     sums whose order is fixed
+``_common.pxd``   the types, and sums whose order is fixed
 ================  ==================================================================================
 
 The blocking of convolution, from the outside in: a chunk of images is copied into a work buffer,
@@ -19,6 +19,9 @@ filters x taps while the pixels go by). There is no im2col matrix.
 The instruction set is the best one of the processor at hand; the environment variable
 ``CONVEXP_ISA`` (baseline, avx2 or avx512), read at import, forces a lower one. The number of
 threads is OpenMP's own setting, and no result depends on it.
+
+Idle lanes are multiplied by zero. So where x or w hold an infinity or a NaN, the gradients may
+have a NaN in a few more places than the reference's; the outputs have it in the same ones.
 """
 
 from convexp.ops.fast.conv import isa

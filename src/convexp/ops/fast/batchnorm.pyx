@@ -12,7 +12,7 @@ import numpy as np
 from cython.parallel cimport prange
 from libc.math cimport sqrt
 
-from convexp.ops.fast._sums cimport real, row_products, row_squares, row_sum
+from convexp.ops.fast._common cimport WORTH_THREADS, real, row_products, row_squares, row_sum
 
 from convexp.ops.shapes import (
     batchnorm_shape,
@@ -147,10 +147,13 @@ cdef _forward(
     double[::1] inv_std,    # OUT
 ):
     cdef Py_ssize_t N = x.shape[0], D = x.shape[1], block, n, d, end
+    cdef Py_ssize_t blocks = (D + BLOCK - 1) // BLOCK if N > 0 else 0
 
     # mean[d] = 1/N sum over n of x[n,d];  var[d] = 1/N sum over n of (x[n,d] - mean[d])^2
     # y[n,d] = gamma[d] * (x[n,d] - mean[d]) / sqrt(var[d] + eps) + beta[d]
-    for block in prange((D + BLOCK - 1) // BLOCK if N > 0 else 0, nogil=True, schedule="static"):
+    for block in prange(
+        blocks, nogil=True, schedule="static", use_threads_if=N * D > WORTH_THREADS
+    ):
         end = min(D, (block + 1) * BLOCK)
         for n in range(N):
             for d in range(block * BLOCK, end):
@@ -179,13 +182,16 @@ cdef _backward(
     real[::1] dbeta,            # OUT, zeros
 ):
     cdef Py_ssize_t N = x.shape[0], D = x.shape[1], block, n, d, end
+    cdef Py_ssize_t blocks = (D + BLOCK - 1) // BLOCK if N > 0 else 0
     cdef double x_hat, centred
     cdef double[::1] sum_dy_x_hat = np.zeros(D), sum_dy = np.zeros(D)
 
     # with x_hat[n,d] = (x[n,d] - mean[d]) / sqrt(var[d] + eps):
     # dgamma[d] = sum over n of dy[n,d] * x_hat[n,d];  dbeta[d] = sum over n of dy[n,d]
     # dx[n,d] = gamma[d] / sqrt(var[d] + eps) * (dy[n,d] - dbeta[d]/N - x_hat[n,d] * dgamma[d]/N)
-    for block in prange((D + BLOCK - 1) // BLOCK if N > 0 else 0, nogil=True, schedule="static"):
+    for block in prange(
+        blocks, nogil=True, schedule="static", use_threads_if=N * D > WORTH_THREADS
+    ):
         end = min(D, (block + 1) * BLOCK)
         for n in range(N):
             for d in range(block * BLOCK, end):
@@ -217,11 +223,15 @@ cdef _spatial_forward(
     cdef double[:, ::1] sums = np.empty((N, C))
 
     # mean[c] = 1/(N*H*W) sum over n,pixels of x;  var[c] likewise of (x - mean[c])^2
-    for plane in prange(N * C, nogil=True, schedule="static"):
+    for plane in prange(
+        N * C, nogil=True, schedule="static", use_threads_if=N * C * pixels > WORTH_THREADS
+    ):
         n, c = plane // C, plane % C
         sums[n, c] = row_sum(&x[n, c, 0, 0], pixels)
     _mean_of_planes(sums, pixels, mean)
-    for plane in prange(N * C, nogil=True, schedule="static"):
+    for plane in prange(
+        N * C, nogil=True, schedule="static", use_threads_if=N * C * pixels > WORTH_THREADS
+    ):
         n, c = plane // C, plane % C
         sums[n, c] = row_squares(&x[n, c, 0, 0], pixels, mean[c])
     _mean_of_planes(sums, pixels, var)
@@ -229,7 +239,9 @@ cdef _spatial_forward(
     # y = gamma[c] * (x - mean[c]) / sqrt(var[c] + eps) + beta[c]
     for c in range(C):
         inv_std[c] = 1 / sqrt(var[c] + eps)
-    for plane in prange(N * C, nogil=True, schedule="static"):
+    for plane in prange(
+        N * C, nogil=True, schedule="static", use_threads_if=N * C * pixels > WORTH_THREADS
+    ):
         n, c = plane // C, plane % C
         _normalize(
             &x[n, c, 0, 0], pixels, mean[c], inv_std[c], gamma[c], beta[c], &y[n, c, 0, 0]
@@ -253,7 +265,9 @@ cdef _spatial_backward(
 
     # with x_hat = (x - mean[c]) / sqrt(var[c] + eps), and M = N*H*W:
     # dgamma[c] = sum over n,pixels of dy * x_hat;  dbeta[c] = sum over n,pixels of dy
-    for plane in prange(N * C, nogil=True, schedule="static"):
+    for plane in prange(
+        N * C, nogil=True, schedule="static", use_threads_if=N * C * pixels > WORTH_THREADS
+    ):
         n, c = plane // C, plane % C
         sums[n, c] = row_sum(&dy[n, c, 0, 0], pixels)
         products[n, c] = inv_std[c] * row_products(
@@ -266,7 +280,9 @@ cdef _spatial_backward(
         dgamma[c] = <real> (mean_dy_x_hat[c] * N * pixels)
 
     # dx = gamma[c] / sqrt(var[c] + eps) * (dy - dbeta[c]/M - x_hat * dgamma[c]/M)
-    for plane in prange(N * C, nogil=True, schedule="static"):
+    for plane in prange(
+        N * C, nogil=True, schedule="static", use_threads_if=N * C * pixels > WORTH_THREADS
+    ):
         n, c = plane // C, plane % C
         _centre(
             &dy[n, c, 0, 0], &x[n, c, 0, 0], pixels, mean[c], inv_std[c], gamma[c], mean_dy[c],

@@ -19,7 +19,7 @@ import numpy as np
 from cython.parallel cimport prange
 from libc.string cimport memcpy, memset
 
-from convexp.ops.fast._sums cimport real, row_sum
+from convexp.ops.fast._common cimport WORTH_THREADS, real, row_sum
 
 from convexp.ops.fast import geometry
 from convexp.ops.shapes import as_pair, check_gradient, conv_shape, float_dtype
@@ -165,7 +165,8 @@ cdef _forward(
     cdef const real[::1] weights = run.weights
     cdef Py_ssize_t n, images
 
-    # y[n,f,i,j] = b[f] + sum over c,ii,jj of w[f,c,ii,jj] * x_pad[n, c, i*stride + ii, j*stride + jj]
+    # y[n,f,i,j] = b[f]
+    #     + sum over c,ii,jj of w[f,c,ii,jj] * x_pad[n, c, i*stride + ii, j*stride + jj]
     for n in range(0, N, chunk):
         images = min(chunk, N - n)
         with nogil:
@@ -204,7 +205,8 @@ cdef _input_gradient(
 
     # dx_pad[n, c, i*stride + ii, j*stride + jj] += w[f,c,ii,jj] * dy[n,f,i,j]
     # or, with a*stride + r = i*stride + ii, hence i = a - u and ii = r + u*stride (likewise b, v):
-    # dx_pad[n, c, a*stride + r, ...] = sum over f,u,v of w[f, c, r + u*stride, ...] * dy[n,f,a-u,b-v]
+    # dx_pad[n, c, a*stride + r, ...]
+    #     = sum over f,u,v of w[f, c, r + u*stride, ...] * dy[n, f, a - u, b - v]
     for n in range(0, N, chunk):
         images = min(chunk, N - n)
         with nogil:
@@ -248,7 +250,10 @@ cdef _weight_gradient(
         with nogil:
             _fill(&x[n, 0, 0, 0], images * C, &layout, &x_work[0])
             _fill(&dy[n, 0, 0, 0], images * F, &dense, &dy_work[0])
-            for block in prange(blocks_f * blocks_t, schedule="static"):
+            for block in prange(
+                blocks_f * blocks_t, schedule="static",
+                use_threads_if=F * run.plan.taps * dense.size * images > WORTH_THREADS,
+            ):
                 f = block // blocks_t * kernels.dy_filters
                 t = block % blocks_t * kernels.dy_taps
                 kernels.sum_over_pixels(
@@ -264,11 +269,13 @@ cdef _bias_gradient(
     const real[:, :, :, ::1] dy,  # IN
     real[::1] db,                 # OUT
 ):
-    cdef Py_ssize_t n, f, N = dy.shape[0], pixels = dy.shape[2] * dy.shape[3]
+    cdef Py_ssize_t n, f, N = dy.shape[0], F = dy.shape[1], pixels = dy.shape[2] * dy.shape[3]
     cdef double total
 
     # db[f] = sum over n,i,j of dy[n,f,i,j]
-    for f in prange(db.shape[0], nogil=True, schedule="static"):
+    for f in prange(
+        F, nogil=True, schedule="static", use_threads_if=N * F * pixels > WORTH_THREADS
+    ):
         total = 0
         for n in range(N):
             total = total + row_sum(&dy[n, f, 0, 0], pixels)
@@ -360,7 +367,9 @@ cdef void _fill(
     real *buffer,       # OUT (planes, phases_h, phases_w, rows, pitch)
 ) noexcept nogil:
     cdef Py_ssize_t p
-    for p in prange(planes, schedule="static"):
+    for p in prange(
+        planes, schedule="static", use_threads_if=planes * to.size > WORTH_THREADS
+    ):
         _fill_plane(x + p * to.height * to.width, to, buffer + p * to.size)
 
 
@@ -409,7 +418,10 @@ cdef void _correlate(
     cdef Py_ssize_t groups = (filters + kernels.filters - 1) // kernels.filters
     cdef Py_ssize_t bands = (plan.count + band - 1) // band
     cdef Py_ssize_t item, n, first, f, end
-    for item in prange(images * bands * groups, schedule="static"):
+    for item in prange(
+        images * bands * groups, schedule="static",
+        use_threads_if=images * filters * out_plane * plan.taps > WORTH_THREADS,
+    ):
         n = item // groups // bands
         first = item // groups % bands * band
         f = item % groups * filters // groups

@@ -29,8 +29,9 @@ LARGEST = 1 << 48
 class Buffer:
     """How a plane ``(height, width)`` lies in the work buffer: split by phase, zeros around it.
 
-    ``buffer[phase_h, phase_w, q, p] = plane[q * step_h + phase_h - top, p * step_w + phase_w - left]``
-    and zero where that is outside; the shape is ``(phases_h, phases_w, rows, pitch)``.
+    ``buffer[phase_h, phase_w, q, p] = plane[h, w]`` with ``h = q * step_h + phase_h - top`` and
+    ``w = p * step_w + phase_w - left``, and zero where that is outside; the shape is
+    ``(phases_h, phases_w, rows, pitch)``.
     """
 
     height: int
@@ -81,7 +82,7 @@ class Residue:
     taps_w: slice
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def forward(
     C: int,
     image: tuple[int, int],
@@ -122,7 +123,7 @@ def forward(
     return buffer, _correlation(offsets, H_out, W_out, buffer.pitch, lanes, read, 0, W_out, 1)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def input_gradient(
     F: int,
     image: tuple[int, int],

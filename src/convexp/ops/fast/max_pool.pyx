@@ -7,7 +7,7 @@ import numpy as np
 from cython.parallel cimport prange
 from libc.string cimport memset
 
-from convexp.ops.fast._sums cimport real
+from convexp.ops.fast._common cimport WORTH_THREADS, real
 
 from convexp.ops.shapes import as_pair, check_gradient, float_dtype, max_pool_shape
 
@@ -92,15 +92,15 @@ cdef _forward(
     Window window,
     real[:, :, :, ::1] y,        # OUT
 ):
-    cdef Py_ssize_t C = y.shape[1], plane, i, j
-    cdef const real *corner
-
-    # y[n,c,i,j] = max over ii,jj of x[n, c, i*stride + ii, j*stride + jj]
-    for plane in prange(y.shape[0] * C, nogil=True, schedule="static"):
-        for i in range(y.shape[2]):
-            for j in range(y.shape[3]):
-                corner = &x[plane // C, plane % C, i * window.stride_h, j * window.stride_w]
-                y[plane // C, plane % C, i, j] = corner[_argmax(corner, x.shape[3], &window)]
+    cdef Py_ssize_t C = x.shape[1], planes = x.shape[0] * C, plane, n, c
+    for plane in prange(
+        planes, nogil=True, schedule="static",
+        use_threads_if=planes * x.shape[2] * x.shape[3] > WORTH_THREADS,
+    ):
+        n, c = plane // C, plane % C
+        _forward_plane(
+            &x[n, c, 0, 0], x.shape[3], window, y.shape[2], y.shape[3], &y[n, c, 0, 0]
+        )
 
 
 cdef _backward(
@@ -109,42 +109,76 @@ cdef _backward(
     Window window,
     real[:, :, :, ::1] dx,        # OUT
 ):
-    cdef Py_ssize_t C = x.shape[1], plane, i, j, n, c, top, left, maximum
+    cdef Py_ssize_t C = x.shape[1], planes = x.shape[0] * C, plane, n, c
+    for plane in prange(
+        planes, nogil=True, schedule="static",
+        use_threads_if=planes * x.shape[2] * x.shape[3] > WORTH_THREADS,
+    ):
+        n, c = plane // C, plane % C
+        memset(&dx[n, c, 0, 0], 0, x.shape[2] * x.shape[3] * sizeof(real))
+        _backward_plane(
+            &dy[n, c, 0, 0], &x[n, c, 0, 0], x.shape[3], window, dy.shape[2], dy.shape[3],
+            &dx[n, c, 0, 0],
+        )
+
+
+cdef void _forward_plane(
+    const real *x,  # IN (H, W)
+    Py_ssize_t W,
+    Window window,
+    Py_ssize_t H_out,
+    Py_ssize_t W_out,
+    real *y,        # OUT (H_out, W_out)
+) noexcept nogil:
+    cdef Py_ssize_t i, j
+    cdef const real *corner
+
+    # y[n,c,i,j] = max over ii,jj of x[n, c, i*stride + ii, j*stride + jj]
+    for i in range(H_out):
+        for j in range(W_out):
+            corner = x + i * window.stride_h * W + j * window.stride_w
+            y[i * W_out + j] = corner[_argmax(corner, W, window)]
+
+
+cdef void _backward_plane(
+    const real *dy,  # IN (H_out, W_out)
+    const real *x,   # IN (H, W)
+    Py_ssize_t W,
+    Window window,
+    Py_ssize_t H_out,
+    Py_ssize_t W_out,
+    real *dx,        # OUT (H, W), zeros
+) noexcept nogil:
+    cdef Py_ssize_t i, j, corner
 
     # dx[n, c, i*stride + ii, j*stride + jj] += dy[n,c,i,j] at the window's maximum ii,jj:
     # the first in row-major order on a tie, and a NaN counts as the maximum (as argmax has it).
-    for plane in prange(x.shape[0] * C, nogil=True, schedule="static"):
-        n, c = plane // C, plane % C
-        memset(&dx[n, c, 0, 0], 0, x.shape[2] * x.shape[3] * sizeof(real))
-        for i in range(dy.shape[2]):
-            for j in range(dy.shape[3]):
-                top, left = i * window.stride_h, j * window.stride_w
-                maximum = _argmax(&x[n, c, top, left], x.shape[3], &window)
-                (&dx[n, c, top, left])[maximum] += dy[n, c, i, j]
+    for i in range(H_out):
+        for j in range(W_out):
+            corner = i * window.stride_h * W + j * window.stride_w
+            dx[corner + _argmax(x + corner, W, window)] += dy[i * W_out + j]
 
 
-cdef inline Py_ssize_t _argmax(
-    const real *corner, Py_ssize_t row, const Window *window
-) noexcept nogil:
+cdef inline Py_ssize_t _argmax(const real *corner, Py_ssize_t W, Window window) noexcept nogil:
     """Where the maximum of a window lies, as a distance from its corner."""
     if window.height == 2 and window.width == 2:  # constants, so that the loops are unrolled
-        return _first_maximum(corner, row, 2, 2)
+        return _first_maximum(corner, W, 2, 2)
     if window.height == 3 and window.width == 3:
-        return _first_maximum(corner, row, 3, 3)
-    return _first_maximum(corner, row, window.height, window.width)
+        return _first_maximum(corner, W, 3, 3)
+    return _first_maximum(corner, W, window.height, window.width)
 
 
 cdef inline Py_ssize_t _first_maximum(
-    const real *corner, Py_ssize_t row, Py_ssize_t HH, Py_ssize_t WW
+    const real *corner, Py_ssize_t W, Py_ssize_t HH, Py_ssize_t WW
 ) noexcept nogil:
     cdef Py_ssize_t ii, jj, where = 0
-    cdef real best = corner[0], v
-    cdef bint larger
+    cdef real v, best
+    cdef Py_ssize_t larger
     for ii in range(HH):
         for jj in range(WW):
-            v = corner[ii * row + jj]
-            # v > best, or v is the first NaN; without branches, which would be a coin toss each.
+            v, best = corner[ii * W + jj], corner[where]
+            # v > best, or v is the first NaN. In arithmetic, because a branch that is taken by
+            # chance is mispredicted half of the time, which costs more than all the rest.
             larger = (not (v <= best)) & (best == best)
-            where = ii * row + jj if larger else where
-            best = v if larger else best
+            where += (ii * W + jj - where) * larger
     return where

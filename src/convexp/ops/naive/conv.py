@@ -42,7 +42,8 @@ def forward(x: Array, w: Array, b: Array, *, stride: Pair, pad: Pair) -> tuple[A
     x_pad = _zero_pad(x, pad).astype(dtype)
     y = np.empty((N, F, H_out, W_out), dtype)
 
-    # y[n,f,i,j] = b[f] + sum over c,ii,jj of w[f,c,ii,jj] * x_pad[n, c, i*stride + ii, j*stride + jj]
+    # y[n,f,i,j] = b[f]
+    #     + sum over c,ii,jj of w[f,c,ii,jj] * x_pad[n, c, i*stride + ii, j*stride + jj]
     for n in range(N):
         for f in range(F):
             for i in range(H_out):

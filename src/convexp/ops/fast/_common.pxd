@@ -1,11 +1,16 @@
-"""Sums that are the same on every run: in double, in an order that only the length sets."""
+"""What the kernels share: the types, and sums that are the same on every run."""
 
 ctypedef fused real:
     float
     double
 
+# Fewer steps than this are done before other threads have woken up.
+cdef enum:
+    WORTH_THREADS = 1 << 15
 
-# Each is eight interleaved sums: independent, so that the processor overlaps them.
+
+# The sums are in double, in an order that only the length sets: eight interleaved ones, which are
+# independent, so that the processor overlaps them.
 
 cdef inline double row_sum(const real *x, Py_ssize_t length) noexcept nogil:
     """Sum of x[i]."""

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from convexp.ops import Composed, Op, Ops, relu
+from convexp.ops.shapes import Array
+from convexp.plugins import naive
+from convexp.testing import numerical_gradient
+
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "conv_relu": {"stride": 1, "pad": 1},
+    "conv_relu_pool": {"stride": 1, "pad": (1, 0), "size": (2, 3), "pool_stride": 2},
+}
+
+
+@pytest.fixture(params=sorted(ARGUMENTS))
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def inputs(rng: np.random.Generator) -> tuple[Array, Array, Array]:
+    return (
+        rng.standard_normal((2, 2, 6, 7)),
+        rng.standard_normal((3, 2, 3, 3)),
+        rng.standard_normal(3),
+    )
+
+
+def test_is_what_its_parts_make(ops: Ops, name: str, rng: np.random.Generator) -> None:
+    x, w, b = inputs(rng)
+    sandwich: Op = getattr(ops, name)
+    y, cache = sandwich.forward(x, w, b, **ARGUMENTS[name])
+
+    a, conv_cache = naive.ops.conv.forward(x, w, b, stride=1, pad=ARGUMENTS[name]["pad"])
+    expected = np.maximum(a, 0)
+    pooled = name == "conv_relu_pool"
+    if pooled:
+        expected, pool_cache = naive.ops.max_pool.forward(expected, size=(2, 3), stride=2)
+    np.testing.assert_allclose(y, expected, rtol=1e-12, atol=1e-12)
+
+    dy = rng.standard_normal(y.shape)
+    da = naive.ops.max_pool.backward(dy, pool_cache) if pooled else dy
+    expected_gradients = naive.ops.conv.backward(da * (a > 0), conv_cache)
+    for g, e in zip(sandwich.backward(dy, cache), expected_gradients, strict=True):
+        np.testing.assert_allclose(g, e, rtol=1e-11, atol=1e-11)
+
+
+def test_gradients_are_the_numerical_ones(ops: Ops, name: str, rng: np.random.Generator) -> None:
+    x, w, b = inputs(rng)
+    sandwich: Op = getattr(ops, name)
+    y, cache = sandwich.forward(x, w, b, **ARGUMENTS[name])
+    dy = rng.standard_normal(y.shape)
+
+    def forward(x: Array, w: Array, b: Array) -> Array:
+        out: Array = sandwich.forward(x, w, b, **ARGUMENTS[name])[0]
+        return out
+
+    expected = (
+        numerical_gradient(lambda a: forward(a, w, b), x, dy, h=1e-6),
+        numerical_gradient(lambda a: forward(x, a, b), w, dy, h=1e-6),
+        numerical_gradient(lambda a: forward(x, w, a), b, dy, h=1e-6),
+    )
+    for gradient, by_differences in zip(sandwich.backward(dy, cache), expected, strict=True):
+        np.testing.assert_allclose(gradient, by_differences, rtol=1e-6, atol=1e-7)
+
+
+def test_relu_at_zero_and_at_nan() -> None:
+    x = np.array([-1.0, 0.0, 2.0, np.nan])
+    y, cache = relu.forward(x)
+    np.testing.assert_array_equal(y, [0, 0, 2, np.nan])
+    dx = relu.backward(np.array([5.0, 5.0, 5.0, 5.0], np.float32), cache)
+    np.testing.assert_array_equal(dx[:3], np.array([0, 0, 5], np.float32))
+    assert dx.dtype == np.float32
+
+
+def _zeros_forward(x: Array, w: Array, b: Array, **_: Any) -> tuple[Array, Any]:
+    return np.zeros((1, 1, 2, 2)), "mine"
+
+
+def _zeros_backward(dy: Array, cache: Any) -> tuple[Array, Array, Array]:
+    assert cache == "mine"
+    return np.full(1, 7.0), dy, dy
+
+
+def test_a_replaced_part_is_used_by_the_sandwiches(ops: Ops, name: str) -> None:
+    mine = replace(ops, conv=Op(_zeros_forward, _zeros_backward))
+    x, w = np.ones((1, 1, 4, 4)), np.ones((1, 1, 2, 2))
+    arguments = ARGUMENTS[name] | ({"size": 2} if name == "conv_relu_pool" else {})
+    y, cache = getattr(mine, name).forward(x, w, np.ones(1), **arguments)
+    np.testing.assert_array_equal(y, np.zeros(y.shape))
+    dx, _, _ = getattr(mine, name).backward(np.ones_like(y), cache)
+    np.testing.assert_array_equal(dx, [7])
+    # The table it was made from is what it was.
+    assert getattr(ops, name).forward(x, w, np.ones(1), **arguments)[0].any()
+
+
+def test_a_fused_sandwich_stays_when_a_part_is_replaced(ops: Ops) -> None:
+    fused = Op(_zeros_forward, _zeros_backward)
+    mine = replace(ops, conv_relu=fused)
+    assert mine.conv_relu is fused
+    assert replace(mine, conv=naive.ops.conv).conv_relu is fused
+    assert isinstance(mine.conv_relu_pool, Composed)
+
+
+def test_a_sandwich_without_a_table_says_so() -> None:
+    from convexp.ops import COMPOSED
+
+    with pytest.raises(TypeError, match="belongs to no table yet"):
+        COMPOSED.forward(1, stride=1)

@@ -1,0 +1,69 @@
+"""What is published: the wheel that an sdist makes, in an environment of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tarfile
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def command(*arguments: object, folder: Path) -> str:
+    done = subprocess.run(
+        [str(a) for a in arguments], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the sdist and the wheel that was built of it."""
+    folder = tmp_path_factory.mktemp("dist")
+    command(sys.executable, "-m", "build", "--outdir", folder, ROOT, folder=folder)
+    return folder
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_every_yaml_and_the_compiled_kernels(dist: Path) -> None:
+    (wheel,) = dist.glob("*.whl")
+    inside = set(zipfile.ZipFile(wheel).namelist())
+    yaml = {f"convexp/{path.relative_to(ROOT)}" for path in (ROOT / "conf").rglob("*.yaml")}
+    assert len(yaml) > 20
+    assert yaml <= inside
+    for kernel in ("conv", "max_pool", "batchnorm"):
+        compiled = f"convexp/ops/fast/{kernel}."
+        assert [n for n in inside if n.startswith(compiled) and n.endswith((".so", ".pyd"))]
+    assert "convexp/py.typed" in inside
+    assert not [n for n in inside if n.startswith("tests")]
+
+
+@pytest.mark.slow
+def test_the_sdist_holds_what_a_build_needs_and_no_generated_file(dist: Path) -> None:
+    (sdist,) = dist.glob("*.tar.gz")
+    with tarfile.open(sdist) as tar:
+        inside = {name.partition("/")[2] for name in tar.getnames()}
+    assert {"setup.py", "pyproject.toml", "LICENSE", "README.md", "conf/config.yaml"} <= inside
+    assert "src/convexp/ops/fast/conv.pyx" in inside
+    assert not [n for n in inside if n.endswith((".c", ".so"))]
+
+
+@pytest.mark.slow
+def test_the_main_job_runs_from_the_wheel_away_from_the_source(dist: Path, tmp_path: Path) -> None:
+    (wheel,) = dist.glob("*.whl")
+    venv.create(tmp_path / "venv", with_pip=True)
+    scripts = tmp_path / "venv" / ("Scripts" if sys.platform == "win32" else "bin")
+    command(scripts / "python", "-m", "pip", "install", wheel, folder=tmp_path)
+    few = ["trainer.epochs=1", "dataset.num_train=100"]
+    for start in ([scripts / "python", "-m", "convexp"], [scripts / "convexp"]):
+        shown = command(*start, "model=three_layer", "backend=fast", *few, folder=tmp_path)
+        assert "best validation accuracy" in shown
+    where = "import convexp; print(convexp.__file__)"
+    assert str(tmp_path) in command(scripts / "python", "-c", where, folder=tmp_path)
+    assert (tmp_path / "mlflow.db").is_file()

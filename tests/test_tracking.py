@@ -36,6 +36,14 @@ with warnings.catch_warnings():
 CHILD = str(Path(__file__).with_name("tracking_child.py"))
 
 
+@pytest.fixture(autouse=True)
+def hears_ctrl_c() -> Iterator[None]:
+    """A shell that started the tests in the background has made them deaf to it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store without runs: made once, since that takes a second and a copy does not."""
@@ -470,6 +478,110 @@ def test_sigterm_is_not_lost_in_the_garbage(
     assert history(client, "a") == [(1, 1.0)]
 
 
+@pytest.mark.parametrize(
+    ("number", "kind"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)]
+)
+def test_a_signal_does_not_interrupt_a_write(
+    uri: str,
+    client: MlflowClient,
+    tiny: Dataset,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+    kind: type[BaseException],
+) -> None:
+    write = MlflowClient.log_batch
+
+    def interrupted_write(*args: Any, **kwargs: Any) -> None:
+        os.kill(os.getpid(), number)
+        write(*args, **kwargs)
+
+    def train() -> None:
+        with recorded(uri, tiny) as tracker:
+            monkeypatch.setattr(MlflowClient, "log_batch", interrupted_write)
+            for step in range(5000):
+                tracker.metrics({"a": step}, step)
+
+    with pytest.raises(kind):
+        train()
+    assert the_run(client).info.status == "KILLED"
+    # The write went through, and nothing after it.
+    assert history(client, "a") == [(step, float(step)) for step in range(1001)]
+
+
+def test_a_signal_while_the_run_is_made_kills_it(
+    uri: str, client: MlflowClient, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = MlflowClient.create_run
+
+    def interrupted_make(*args: Any, **kwargs: Any) -> Run:
+        os.kill(os.getpid(), signal.SIGTERM)
+        run = make(*args, **kwargs)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return run
+
+    monkeypatch.setattr(MlflowClient, "create_run", interrupted_make)
+    with pytest.raises(SystemExit), recorded(uri, tiny):
+        pytest.fail("the run was to end before its first step")
+    assert the_run(client).info.status == "KILLED"
+
+
+def test_a_second_signal_does_not_spoil_the_end(
+    uri: str, client: MlflowClient, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end = MlflowClient.set_terminated
+
+    def impatient_end(*args: Any, **kwargs: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        end(*args, **kwargs)
+
+    monkeypatch.setattr(MlflowClient, "set_terminated", impatient_end)
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(uri, tiny, KeyboardInterrupt())
+    assert the_run(client).info.status == "KILLED"
+    assert history(client, "a") == [(1, 1.0)]
+
+
+def test_a_run_in_a_run_is_sheltered_too(
+    uri: str, client: MlflowClient, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = MlflowClient.log_inputs
+
+    def interrupted_write(*args: Any, **kwargs: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        write(*args, **kwargs)
+
+    def sweep() -> None:
+        with recorded(uri, tiny, run_name="sweep"):
+            monkeypatch.setattr(MlflowClient, "log_inputs", interrupted_write)
+            with recorded(uri, tiny, run_name="job"):
+                pytest.fail("the run was to end before its first step")
+
+    with pytest.raises(SystemExit):
+        sweep()
+    runs = {run.info.run_name: run for run in the_runs(client)}
+    assert {name: run.info.status for name, run in runs.items()} == {
+        "sweep": "KILLED",
+        "job": "KILLED",
+    }
+    assert len(runs["job"].inputs.dataset_inputs) == 3
+
+
+def test_a_caught_interruption_lets_the_task_go_on(
+    uri: str, client: MlflowClient, tiny: Dataset
+) -> None:
+    def train() -> None:
+        with recorded(uri, tiny) as tracker:
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(10)
+            except KeyboardInterrupt:
+                tracker.metrics({"test/accuracy": 0.5}, 1)
+
+    train()
+    assert the_run(client).info.status == "FINISHED"
+    assert history(client, "test/accuracy") == [(1, 0.5)]
+
+
 def test_the_handler_of_sigterm_is_put_back(uri: str, tiny: Dataset) -> None:
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     with recorded(uri, tiny):
@@ -655,7 +767,8 @@ def test_a_folder_with_an_odd_name(tmp_path: Path, empty_database: Path, tiny: D
     client = MlflowClient(tracking_uri=f"sqlite:///{folder}/mlflow.db")
     assert artifacts(client, "a") == {"a/notes.txt": b"here"}
     assert sorted(p.name for p in folder.iterdir()) == ["mlflow.db", "mlflow.db.lock", "mlruns"]
-    assert tracker.command == f"mlflow ui --backend-store-uri 'sqlite:///{folder}/mlflow.db'"
+    assert tracker.command is not None
+    assert tracker.command.endswith(f"mlflow ui --backend-store-uri 'sqlite:///{folder}/mlflow.db'")
     assert sorted(p.name for p in tmp_path.iterdir()) == [folder.name]
 
 
@@ -667,8 +780,20 @@ def test_the_link_opens_the_runs_page(uri: str, client: MlflowClient, tiny: Data
         f"http://127.0.0.1:5000/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
         "/model-metrics?workflowType=machine_learning"
     )
-    assert tracker.command == f"mlflow ui --backend-store-uri {uri}"
+    assert tracker.command is not None
+    assert tracker.command.endswith(f"mlflow ui --backend-store-uri {uri}")
     assert tracker.location == f"{uri}, run {run.info.run_id}"
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_command_runs_in_the_users_shell(
+    known: bool, uri: str, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}" if known else None)
+    with recorded(uri, tiny) as tracker:
+        pass
+    start = "mlflow" if known else f"{sys.executable} -m mlflow"
+    assert tracker.command == f"{start} ui --backend-store-uri {uri}"
 
 
 def test_a_second_run_joins_the_experiment(uri: str, client: MlflowClient, tiny: Dataset) -> None:
@@ -710,10 +835,15 @@ def test_a_path_that_libraries_read_differently_is_refused(tmp_path: Path, bad: 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_is_no_database_is_refused_at_once(tmp_path: Path) -> None:
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_text("Dear diary, today nothing was trained. " * 10)
-    start = time.perf_counter()
     assert "file is not a database" in refusal(f"sqlite:///{tmp_path}/mlflow.db")
+
+
+def test_a_file_that_cannot_be_opened_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").mkdir()
+    start = time.perf_counter()
+    assert "unable to open database file" in refusal(f"sqlite:///{tmp_path}/mlflow.db")
     assert time.perf_counter() - start < 10  # MLflow alone tries for 100 s
 
 

@@ -6,7 +6,9 @@ import logging
 import os
 import re
 import shlex
+import shutil
 import sqlite3
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -46,7 +48,10 @@ class Store:
         """What shows the store's pages; None for a server, which does so by itself."""
         if self.served:
             return None
-        return f"mlflow ui --backend-store-uri {shlex.quote(without_password(self.uri))}"
+        # Without an activated environment the shell does not know MLflow by its name.
+        known = shutil.which("mlflow")
+        mlflow = "mlflow" if known else f"{shlex.quote(sys.executable)} -m mlflow"
+        return f"{mlflow} ui --backend-store-uri {shlex.quote(without_password(self.uri))}"
 
     @property
     def served(self) -> bool:
@@ -192,7 +197,7 @@ def _open(uri: str, experiment: str, artifacts: str | None) -> Store:
 
 
 def _check_sqlite(database: Path) -> None:
-    """Raise at once what MLflow would try ten times, for two minutes: this is no database."""
+    """Raise at once what MLflow would try ten times, for 100 s: the file cannot be opened."""
     connection = sqlite3.connect(database)
     try:
         connection.execute("PRAGMA schema_version")

@@ -6,13 +6,17 @@ export PATH := $(abspath $(BIN)):$(PATH)   # cython-lint calls pycodestyle by it
 # An editable install sees changed Python and YAML at once; these need it done anew.
 BUILD  := pyproject.toml setup.py $(wildcard src/convexp/ops/fast/*.pyx src/convexp/ops/fast/*.h)
 
-.PHONY: run test lint format clean
+.PHONY: run test bench lint format clean
 
 run: $(VENV)/.installed            ## train the default network and record it in MLflow
 	$(BIN)/python -m convexp model=three_layer backend=fast
 
 test: $(VENV)/.installed-test      ## the whole test suite
 	$(BIN)/python -m pytest
+
+bench: $(VENV)/.installed          ## time the ops, backend beside backend
+	$(BIN)/python -m pip install -q -e '.[bench]'
+	$(BIN)/python -m pytest benchmarks
 
 lint: $(VENV)/.installed-test      ## style, format and types
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""The extension modules; everything else about the package stands in pyproject.toml."""
+"""The packages and extension modules; everything else about the build is in pyproject.toml."""
 
 import os
 import sys
@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from Cython.Build import cythonize
-from setuptools import Extension, setup
+from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
 FAST = "src/convexp/ops/fast"
@@ -70,6 +70,7 @@ class BuildExt(build_ext):
 
 
 setup(
+    packages=[*find_packages("src"), "convexp.conf"],
     ext_modules=cythonize(
         [
             Extension(f"convexp.ops.fast.{path.stem}", [str(path)], depends=HEADERS)

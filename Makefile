@@ -2,7 +2,6 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-export PATH := $(abspath $(BIN)):$(PATH)   # cython-lint calls pycodestyle by its name
 # An editable install sees changed Python and YAML at once; these need it done anew.
 BUILD  := pyproject.toml setup.py $(wildcard src/convexp/ops/fast/*.pyx src/convexp/ops/fast/*.h)
 
@@ -18,6 +17,7 @@ bench: $(VENV)/.installed          ## time the ops, backend beside backend
 	$(BIN)/python -m pip install -q -e '.[bench]'
 	$(BIN)/python -m pytest benchmarks
 
+lint: export PATH := $(abspath $(BIN)):$(PATH)   # cython-lint calls pycodestyle by its name
 lint: $(VENV)/.installed-test      ## style, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

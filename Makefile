@@ -17,7 +17,8 @@ bench: $(VENV)/.installed          ## time the ops, backend beside backend
 	$(BIN)/python -m pip install -q -e '.[bench]'
 	$(BIN)/python -m pytest benchmarks
 
-lint: export PATH := $(abspath $(BIN)):$(PATH)   # cython-lint calls pycodestyle by its name
+# cython-lint calls pycodestyle by its name.
+lint: export PATH := $(abspath $(BIN)):$(PATH)
 lint: $(VENV)/.installed-test      ## style, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -50,9 +50,16 @@ def bind(node: Mapping[str, Any], path: str, **runtime: Any) -> partial[Any]:
     Args and errors as `build`'s, but that nothing is called: positional parameters and whatever
     keywords ``runtime`` announces with the value `LATER` remain open.
     """
-    if TARGET not in node:
-        raise UserError(f"{path} has no {TARGET}, the name of what is to be built")
-    return bind_to(_resolve(node[TARGET], path), node, path, **runtime)
+    return bind_to(_target(node, path), node, path, **runtime)
+
+
+def parameters(node: Mapping[str, Any], path: str) -> list[str]:
+    """The names of the keyword-only parameters of a node's target.
+
+    Raises:
+        UserError: the node names no target, or one that cannot be imported.
+    """
+    return list(_keyword_only(_target(node, path)))
 
 
 def bind_to(
@@ -60,15 +67,11 @@ def bind_to(
 ) -> partial[Any]:
     """`bind` for a target that the node does not name."""
     values = {str(key): value for key, value in node.items() if key != TARGET}
-    parameters = {
-        name: parameter
-        for name, parameter in inspect.signature(target).parameters.items()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name not in runtime
-    }
+    known = {k: p for k, p in _keyword_only(target).items() if k not in runtime}
     for key in values:
-        if key not in parameters:
-            raise UserError(f"{path} has no key '{key}'; {choices(key, parameters)}")
-    for name, parameter in parameters.items():
+        if key not in known:
+            raise UserError(f"{path} has no key '{key}'; {choices(key, known)}")
+    for name, parameter in known.items():
         if name not in values and parameter.default is inspect.Parameter.empty:
             raise UserError(f"{path} lacks the key '{name}'")
     hints = get_type_hints(
@@ -112,8 +115,19 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _resolve(name: Any, path: str) -> Callable[..., Any]:
-    """The object that a dotted name stands for, its module imported."""
+def _keyword_only(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    return {
+        name: parameter
+        for name, parameter in inspect.signature(target).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+
+
+def _target(node: Mapping[str, Any], path: str) -> Callable[..., Any]:
+    """The object that a node's dotted name stands for, its module imported."""
+    if not isinstance(node, Mapping) or TARGET not in node:
+        raise UserError(f"{path} has no {TARGET}, the name of what is to be built")
+    name = node[TARGET]
     try:
         module, _, attribute = name.rpartition(".")
         # An attribute of the module, even where a submodule has the same name.

@@ -1,11 +1,13 @@
 """One experiment from one configuration: the page to read first.
 
-Everything is built, and with it checked, before a run is recorded: a mistake in the
-configuration leaves no trace in the tracking store.
+Everything that the task needs is built, and with it checked, before a run is recorded: a mistake
+in the configuration leaves no trace in the tracking store.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -14,10 +16,12 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import NonNegativeInt
 
 from convexp import provenance
-from convexp.config import LATER, bind, bind_to, build, check
+from convexp.config import LATER, bind, bind_to, build, check, parameters
+from convexp.datasets import Dataset
 from convexp.errors import UserError, choices
+from convexp.models import Sequential
 from convexp.ops.timing import Clock, timed
-from convexp.plugins import select
+from convexp.plugins import Selection, select
 from convexp.threads import one_pool
 
 AXES = (
@@ -35,8 +39,63 @@ AXES = (
 """The keys of ``conf/config.yaml``."""
 
 
+class Experiment:
+    """The parts that a configuration describes, each built when it is first asked for.
+
+    A task gets those that its parameters name, and no other is built: checking a kernel needs
+    no network.
+    """
+
+    PARTS = ("backend", "dataset", "model", "fit")
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self.config = config
+        # Weights and batches come from two generators, so that two backends, or two optimizers,
+        # start from the same weights and see the same batches.
+        self.weights, self.batches = np.random.default_rng(config["seed"]).spawn(2)
+        self.clock = Clock()
+
+    @cached_property
+    def backend(self) -> Selection:
+        """The ops table, and who serves each op."""
+        selection: Selection = bind_to(select, self.config["backend"], "backend")()
+        return selection
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The images, in their three parts."""
+        dataset: Dataset = build(self.config["dataset"], "dataset")
+        return dataset
+
+    @cached_property
+    def model(self) -> Sequential:
+        """The network, untrained, its ops keeping time."""
+        model: Sequential = build(
+            self.config["model"],
+            "model",
+            input_shape=self.dataset.input_shape,
+            num_classes=self.dataset.num_classes,
+            ops=timed(self.backend.ops, self.clock),
+            rng=self.weights,
+        )
+        return model
+
+    @cached_property
+    def fit(self) -> partial[Iterator[tuple[int, dict[str, float]]]]:
+        """The training loop, everything but the model and the data bound to it."""
+        return bind(
+            self.config["trainer"],
+            "trainer",
+            optimizer=build(self.config["optimizer"], "optimizer"),
+            schedule=bind(self.config["schedule"], "schedule"),
+            loss=bind(self.config["loss"], "loss"),
+            rng=self.batches,
+            clock=self.clock,
+        )
+
+
 def run(cfg: DictConfig) -> float | None:
-    """Build what the configuration describes and carry out its task.
+    """Build what the configuration's task needs and carry it out.
 
     Args:
         cfg: the composed configuration; ``conf/config.yaml`` is its table of contents.
@@ -47,36 +106,15 @@ def run(cfg: DictConfig) -> float | None:
     Raises:
         UserError: the configuration asks for something impossible; no run was recorded.
     """
-    config = resolve(cfg)
-    # Weights and batches come from two generators, so that two backends, or two optimizers,
-    # start from the same weights and see the same batches.
-    weights, batches = np.random.default_rng(config["seed"]).spawn(2)
+    experiment = Experiment(config := resolve(cfg))
+    needed = [name for name in parameters(config["task"], "task") if name in Experiment.PARTS]
+    parts = {name: getattr(experiment, name) for name in needed}
+    task = bind(config["task"], "task", tracker=LATER, **parts)
 
-    backend = bind_to(select, config["backend"], "backend")()
-    clock = Clock()
-    dataset = build(config["dataset"], "dataset")
-    model = build(
-        config["model"],
-        "model",
-        input_shape=dataset.input_shape,
-        num_classes=dataset.num_classes,
-        ops=timed(backend.ops, clock),
-        rng=weights,
-    )
-    fit = bind(
-        config["trainer"],
-        "trainer",
-        optimizer=build(config["optimizer"], "optimizer"),
-        schedule=bind(config["schedule"], "schedule"),
-        loss=bind(config["loss"], "loss"),
-        rng=batches,
-        clock=clock,
-    )
-    task = bind(config["task"], "task", model=model, dataset=dataset, fit=fit, tracker=LATER)
-    with one_pool(backend.num_threads) as threads:
-        tags = provenance.tags(config, backend, threads)
+    with one_pool(experiment.backend.num_threads) as threads:
+        tags = provenance.tags(config, experiment.backend, threads)
         with build(
-            config["tracking"], "tracking", config=config, tags=tags, dataset=dataset
+            config["tracking"], "tracking", config=config, tags=tags, dataset=parts.get("dataset")
         ) as tracker:
             objective: float | None = task(tracker=tracker)
             return objective

@@ -13,7 +13,6 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.progress import Progress as Bar
@@ -35,7 +34,8 @@ SUMMARIZED = {
 class Progress:
     """Shows the metrics of a training loop as they come.
 
-    On a terminal: a bar with the steps, the loss and the time left, below a line for each epoch.
+    On a terminal: a bar with the steps, the loss, what the last epoch brought and the time left,
+    below a line for each epoch.
     Elsewhere (a file, a pipe) plain lines: one for each epoch, and one every ten seconds of an
     epoch that takes longer.
 
@@ -54,15 +54,14 @@ class Progress:
             TextColumn("epoch {task.fields[epoch]}/" + str(epochs)),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[loss]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
+            TextColumn("{task.fields[loss]}{task.fields[last]}"),
             TimeRemainingColumn(),
+            TextColumn("left"),
             console=self.console,
             transient=True,
             disable=not self.console.is_terminal,
         )
-        self.task = self.bar.add_task("", total=self.steps, epoch=1, loss="")
+        self.task = self.bar.add_task("", total=self.steps, epoch=1, loss="", last="")
 
     def __enter__(self) -> Self:
         self.bar.start()
@@ -87,15 +86,14 @@ class Progress:
                 self._line(f"step {step}/{self.steps}  {loss}")
         if "epoch" in metrics:
             epoch = int(metrics["epoch"])
-            self.bar.update(self.task, epoch=min(epoch + 1, self.epochs))
-            line = f"epoch {epoch:>{len(str(self.epochs))}}/{self.epochs}"
-            line += f"  loss {fmean(self.losses):.4f}" if self.losses else "  untrained  "
-            line += f"  train {metrics['train/accuracy']:.3f}"
+            results = f"  train {metrics['train/accuracy']:.3f}"
             if "val/accuracy" in metrics:
-                line += f"  val {metrics['val/accuracy']:.3f}"
+                results += f"  val {metrics['val/accuracy']:.3f}"
             if "images_per_second" in metrics:
-                line += f"  {metrics['images_per_second']:,.0f} images/s"
-            self._line(line)
+                results += f"  {metrics['images_per_second']:,.0f} images/s"
+            self.bar.update(self.task, epoch=min(epoch + 1, self.epochs), last=results)
+            loss = f"  loss {fmean(self.losses):.4f}" if self.losses else "  untrained  "
+            self._line(f"epoch {epoch:>{len(str(self.epochs))}}/{self.epochs}{loss}{results}")
             self.losses.clear()
 
     def _line(self, text: str) -> None:

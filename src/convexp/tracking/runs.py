@@ -43,7 +43,7 @@ def mlflow_run(
     run_name: str | None,
     config: Mapping[str, Any],
     tags: Mapping[str, str],
-    dataset: Dataset,
+    dataset: Dataset | None,
 ) -> Iterator[Tracker]:
     """Record what happens inside as one run of MLflow's.
 
@@ -55,7 +55,7 @@ def mlflow_run(
         run_name: what the run is called; None lets MLflow think of a name.
         config: the resolved configuration, kept as parameters and as ``config.yaml``.
         tags: words to find the run by.
-        dataset: what the run reads, kept as its inputs.
+        dataset: what the run reads, kept as its inputs; None if it reads none.
 
     Yields:
         The run's tracker.
@@ -152,7 +152,7 @@ class _MlflowTracker:
             with self._shelter():
                 self._client.log_artifact(self._run_id, str(file), above)
 
-    def describe(self, config: Mapping[str, Any], dataset: Dataset) -> None:
+    def describe(self, config: Mapping[str, Any], dataset: Dataset | None) -> None:
         """Record what is known before the first step."""
         from mlflow.entities import Param
 
@@ -160,9 +160,10 @@ class _MlflowTracker:
             params = [Param(name, value) for name, value in some.items()]
             with self._shelter():
                 self._client.log_batch(self._run_id, params=params, synchronous=True)
-        inputs = record.inputs(dataset)
-        with self._shelter():
-            self._client.log_inputs(self._run_id, datasets=inputs)
+        if dataset is not None:
+            inputs = record.inputs(dataset)
+            with self._shelter():
+                self._client.log_inputs(self._run_id, datasets=inputs)
         self.artifact("config.yaml", record.as_yaml(config))
 
     def flush(self) -> None:

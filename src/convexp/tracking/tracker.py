@@ -55,7 +55,7 @@ class _NoTracker:
 
 @contextmanager
 def no_run(
-    *, config: Mapping[str, Any], tags: Mapping[str, str], dataset: Dataset
+    *, config: Mapping[str, Any], tags: Mapping[str, str], dataset: Dataset | None
 ) -> Iterator[Tracker]:
     """A tracker that keeps nothing (``tracking=none``).
 

@@ -20,11 +20,11 @@ def test_colour_filters_are_stretched_each_on_its_own(rng: np.random.Generator) 
     w = rng.normal(size=(5, 3, 4, 6)).astype(np.float32)
     w[3] *= 1e-3  # as visible as the others
     picture = filter_grid(w)
-    # 5 filters: 3 columns, 2 rows, each with a border on either side
-    assert picture.shape == (2 * (4 + 1) + 1, 3 * (6 + 1) + 1, 3)
+    # 5 filters: 4 columns, 2 rows, each with a border on either side
+    assert picture.shape == (2 * (4 + 1) + 1, 4 * (6 + 1) + 1, 3)
     assert picture.dtype == np.uint8
     for i in range(5):
-        drawn = tile(picture, i // 3, i % 3, size=(4, 6))
+        drawn = tile(picture, i // 4, i % 4, size=(4, 6))
         low, high = w[i].min(), w[i].max()
         expected = (w[i].transpose(1, 2, 0) - low) / (high - low) * 255
         np.testing.assert_allclose(drawn, expected, atol=0.51)
@@ -32,10 +32,10 @@ def test_colour_filters_are_stretched_each_on_its_own(rng: np.random.Generator) 
 
 
 def test_the_border_and_the_empty_places_are_white(rng: np.random.Generator) -> None:
-    picture = filter_grid(rng.normal(size=(3, 1, 2, 2)))
+    picture = filter_grid(rng.normal(size=(5, 1, 2, 2)))
     assert (picture[[0, 3, 6]] == 255).all()
-    assert (picture[:, [0, 3, 6]] == 255).all()
-    assert (tile(picture, 1, 1, size=(2, 2)) == 255).all()
+    assert (picture[:, [0, 3, 6, 9, 12]] == 255).all()
+    assert (tile(picture, 1, 3, size=(2, 2)) == 255).all()
 
 
 def test_one_channel_is_grey() -> None:

@@ -125,9 +125,8 @@ def test_a_run_holds_its_config_tags_and_metrics(
     assert run.info.run_name == "first"
     assert run.data.params == {
         "seed": "7",
-        "model._target_": "a.b",
+        "model": "b",
         "model.num_filters": "[32, 16]",
-        "model.bias": "None",
         "name": "Größe",
     }
     assert history(client, "train/loss") == [(0, 1.0), (1, 1 / 2), (2, 1 / 3)]
@@ -294,16 +293,6 @@ def test_nan_alone_is_no_divergence(uri: str, client: MlflowClient, tiny: Datase
     with recorded(uri, tiny) as tracker:
         tracker.metrics({"acc": math.nan}, 1)
     assert "convexp.diverged" not in the_run(client).data.tags
-
-
-def test_recording_costs_little(uri: str, tiny: Dataset) -> None:
-    with recorded(uri, tiny) as tracker:
-        start = time.process_time()
-        for step in range(1000):
-            tracker.metrics({"train/loss": 1 / (step + 1)}, step)
-        buffered = time.process_time() - start
-    # One write a step would take 3 s; this takes 2 ms. The limit leaves room for a busy machine.
-    assert buffered < 0.3
 
 
 # Names and values that MLflow would refuse

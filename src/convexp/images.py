@@ -1,9 +1,10 @@
-"""Pictures: the first layer's filters as tiles, and the learning curves. Knows no MLflow."""
+"""Pictures: filters as tiles, learning curves, filtered photographs. Knows no MLflow."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import ceil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from PIL.Image import Image
 
 Picture = NDArray[np.uint8]
 """``(H, W)`` grey or ``(H, W, 3)`` red, green, blue."""
@@ -28,8 +30,8 @@ MOST_PAIRS = 16  # filters, and channels, drawn of a layer that is not shown in 
 def filter_grid(w: NDArray[Any]) -> Picture:
     """The filters of a convolution side by side, with a border of one white pixel.
 
-    Filters of three channels are shown in colour and those of one in grey, in a grid near a
-    square. Any other layer has a row for each filter and in it a grey tile for each channel, for
+    Filters of three channels are shown in colour and those of one in grey, in a grid about twice
+    as wide as high, which fits the card of MLflow's page. Any other layer has a row for each filter and in it a grey tile for each channel, for
     the first 16 of both: an average over the channels would show a filter that does not exist.
 
     Each filter is stretched to 0..255 on its own (all its channels together, so that a weak
@@ -49,7 +51,7 @@ def filter_grid(w: NDArray[Any]) -> Picture:
     F, C, HH, WW = w.shape
     tiles = _stretched(w)
     if C in (1, 3):
-        columns = ceil(F**0.5)
+        columns = ceil((2 * F) ** 0.5)
         colour = np.broadcast_to(tiles.transpose(0, 2, 3, 1), (F, HH, WW, 3))
     else:
         tiles = tiles[:MOST_PAIRS, :MOST_PAIRS]
@@ -113,6 +115,63 @@ def learning_curves(history: History) -> Figure:
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False)
     return figure
+
+
+def filtered_figure(pictures: Sequence[Picture], grey: NDArray[Any], edges: NDArray[Any]) -> Figure:
+    """A row for each photograph: itself, its grayscale, and its edges.
+
+    Args:
+        pictures: the photographs, each ``(H, W, 3)``.
+        grey: their grayscale, ``(N, H, W)``, drawn from 0 (black) to 255.
+        edges: ``(N, H, W)``, 128 where there is none: that is drawn mid-grey, and what is farthest
+            from it black or white.
+
+    Returns:
+        A figure of its own, sharp enough that each pixel of a photograph of 200x200 is drawn.
+    """
+    from matplotlib.figure import Figure
+
+    rows = len(pictures)
+    figure = Figure(figsize=(7.5, 2.5 * rows + 0.3), dpi=120, layout="constrained")
+    axes = figure.subplots(rows, 3, squeeze=False)
+    for row, picture, light, edge in zip(axes, pictures, grey, edges, strict=True):
+        reach = max(float(np.max(np.abs(edge - MID_GREY))), 1.0)
+        row[0].imshow(picture)
+        row[1].imshow(light, cmap="gray", vmin=0, vmax=255)
+        row[2].imshow(edge, cmap="gray", vmin=MID_GREY - reach, vmax=MID_GREY + reach)
+        for place in row:
+            place.axis("off")
+    for place, title in zip(axes[0], ("original", "grayscale", "horizontal edges"), strict=True):
+        place.set_title(title, fontsize=11)
+    return figure
+
+
+def picture_format(path: Path) -> str:
+    """The format that a file name's ending stands for, one of those that matplotlib writes.
+
+    Raises:
+        ValueError: it stands for none.
+    """
+    from matplotlib.figure import Figure
+
+    format = path.suffix.removeprefix(".").lower()
+    possible = sorted(Figure().canvas.get_supported_filetypes())
+    if format not in possible:
+        raise ValueError(f"its ending must be one of {', '.join(possible)}")
+    return format
+
+
+def square(image: Image, size: int) -> Picture:
+    """The square in an image's middle, as large as fits, in ``(size, size, 3)`` pixels.
+
+    It is turned as its camera says, and what is transparent in it becomes white.
+    """
+    from PIL import Image as Pillow
+    from PIL import ImageOps
+
+    image = ImageOps.exif_transpose(image).convert("RGBA")
+    image = Pillow.alpha_composite(Pillow.new("RGBA", image.size, "white"), image).convert("RGB")
+    return np.asarray(ImageOps.fit(image, (size, size), Pillow.Resampling.LANCZOS))
 
 
 def _train_val_test(name: str) -> tuple[int, str]:

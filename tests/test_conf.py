@@ -12,11 +12,11 @@ import pytest
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-from convexp.config import LATER, bind, bind_to, build
+from convexp.config import LATER, bind, bind_to, build, parameters
 from convexp.datasets import Dataset
 from convexp.ops import Ops
 from convexp.plugins import load, search_path, select
-from convexp.run import AXES, resolve
+from convexp.run import AXES, Experiment, resolve
 from convexp.schedules import constant
 
 CONF = Path(str(files("convexp.conf")))
@@ -27,7 +27,7 @@ EXPERIMENTS = [path.stem for path in sorted((CONF / "experiment").glob("*.yaml")
 # What run.py adds to the values of a node.
 RUNTIME = {
     "trainer": ("optimizer", "schedule", "loss", "rng", "clock"),
-    "task": ("model", "dataset", "fit", "tracker"),
+    "task": (*Experiment.PARTS, "tracker"),
     "tracking": ("config", "tags", "dataset"),
 }
 
@@ -73,7 +73,9 @@ def test_every_option_builds(group: str, option: str, tiny: Dataset) -> None:
         model = build(small, group, rng=np.random.default_rng(0), **made)
         assert model.predict(np.zeros((2, 3, 6, 9), model.dtype)).shape == (2, 4)
     elif group in RUNTIME:
-        bind(node, group, **dict.fromkeys(RUNTIME[group], LATER))
+        # A task names the parts that it wants.
+        wanted = parameters(node, group) if group == "task" else RUNTIME[group]
+        bind(node, group, **dict.fromkeys(set(wanted) & set(RUNTIME[group]), LATER))
     elif group in ("schedule", "loss"):
         assert callable(bind(node, group))
     else:

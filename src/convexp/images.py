@@ -31,8 +31,9 @@ def filter_grid(w: NDArray[Any]) -> Picture:
     """The filters of a convolution side by side, with a border of one white pixel.
 
     Filters of three channels are shown in colour and those of one in grey, in a grid about twice
-    as wide as high, which fits the card of MLflow's page. Any other layer has a row for each filter and in it a grey tile for each channel, for
-    the first 16 of both: an average over the channels would show a filter that does not exist.
+    as wide as high, which fits the card of MLflow's page. Any other layer has a row for each
+    filter and in it a grey tile for each channel, for the first 16 of both: an average over the
+    channels would show a filter that does not exist.
 
     Each filter is stretched to 0..255 on its own (all its channels together, so that a weak
     channel looks weak). A constant filter is mid-grey; one with a value that is not finite, black.
@@ -123,8 +124,8 @@ def filtered_figure(pictures: Sequence[Picture], grey: NDArray[Any], edges: NDAr
     Args:
         pictures: the photographs, each ``(H, W, 3)``.
         grey: their grayscale, ``(N, H, W)``, drawn from 0 (black) to 255.
-        edges: ``(N, H, W)``, 128 where there is none: that is drawn mid-grey, and what is farthest
-            from it black or white.
+        edges: ``(N, H, W)``, 128 where there is none: that is drawn mid-grey, and the strongest
+            black or white.
 
     Returns:
         A figure of its own, sharp enough that each pixel of a photograph of 200x200 is drawn.
@@ -135,7 +136,8 @@ def filtered_figure(pictures: Sequence[Picture], grey: NDArray[Any], edges: NDAr
     figure = Figure(figsize=(7.5, 2.5 * rows + 0.3), dpi=120, layout="constrained")
     axes = figure.subplots(rows, 3, squeeze=False)
     for row, picture, light, edge in zip(axes, pictures, grey, edges, strict=True):
-        reach = max(float(np.max(np.abs(edge - MID_GREY))), 1.0)
+        # Not the very largest: that is often the step to the zeros of the padding.
+        reach = max(float(np.quantile(np.abs(edge - MID_GREY), 0.995)), 1.0)
         row[0].imshow(picture)
         row[1].imshow(light, cmap="gray", vmin=0, vmax=255)
         row[2].imshow(edge, cmap="gray", vmin=MID_GREY - reach, vmax=MID_GREY + reach)

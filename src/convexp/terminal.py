@@ -1,4 +1,4 @@
-"""What a run shows on the terminal: its progress, and a summary at the end."""
+"""What a task shows on the terminal: its progress, and at the end what came out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.progress import Progress as Bar
+from rich.table import Table
+from rich.text import Text
 
+from convexp.testing import OPS, Finding
 from convexp.tracking import Tracker
 
 SECONDS_BETWEEN_LINES = 10
@@ -135,3 +138,65 @@ def print_summary(
     console.print()
     for label, text in lines.items():
         console.print(f"{label:<{width}}  {text}", highlight=False, markup=False, soft_wrap=True)
+
+
+def print_findings(
+    findings: Sequence[Finding],
+    *,
+    backend: str,
+    seconds: float,
+    tracker: Tracker,
+    console: Console | None = None,
+) -> None:
+    """A table for each op, the verdict on all, and the smallest failing case as a program.
+
+    Args:
+        findings: of the check, the smallest case first.
+        backend: the name of what was checked.
+        seconds: how long the check took.
+        tracker: the run's.
+        console: where to; standard output when None.
+    """
+    console = console or Console()
+    by_op: dict[str, list[Finding]] = {op: [] for op in OPS}
+    for finding in findings:
+        by_op[finding.op].append(finding)
+    for op, some in by_op.items():
+        if some:
+            console.print(_findings_table(op, some))
+            console.print()
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    failed = [finding for finding in findings if not finding.passed]
+    verdict = f"{len(failed)} FAILED" if failed else "all ok"
+    say(f"{backend}: {len(findings)} cases, {verdict}, in {seconds:.1f} s")
+    for op, some in by_op.items():
+        wrong = [finding for finding in some if not finding.passed]
+        if wrong:
+            say(f"  {op}, {len(wrong)} of {len(some)}, the smallest: {wrong[0].case}")
+            say(f"    {wrong[0].reason}")
+    if failed:
+        say(f"\nThe smallest of all, as a program:\n\n{failed[0].code}")
+    say(f"recorded in {tracker.location}")
+
+
+def _findings_table(op: str, findings: Sequence[Finding]) -> Table:
+    """Plain columns, which a pipe can hold as well as a terminal; long cases are wrapped."""
+    results = list(dict.fromkeys(name for finding in findings for name in finding.errors))
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    table.add_column(op, overflow="fold")
+    for name in (*results, "tolerance"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for finding in findings:
+        errors = (finding.errors.get(name) for name in results)
+        numbers = [_short(number) for number in (*errors, finding.tolerance)]
+        verdict = Text("ok", "green") if finding.passed else Text("FAILED", "bold red")
+        table.add_row(Text(finding.case), *numbers, verdict)
+    return table
+
+
+def _short(number: float | None) -> str:
+    return "" if number is None else "0" if number == 0 else f"{number:.0e}"

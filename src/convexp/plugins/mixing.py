@@ -20,11 +20,15 @@ class Selection:
         ops: the table.
         served_by: the backend that each op comes from, by the op's name.
         num_threads: threads of the kernels; None for one a processor.
+        name: of the backend that serves what ``chosen`` does not.
+        chosen: by op, the backend that was asked for that op by name.
     """
 
     ops: Ops
     served_by: dict[str, Backend]
     num_threads: int | None
+    name: str
+    chosen: dict[str, str]
 
 
 def select(*, name: str, num_threads: PositiveInt | None, ops: dict[str, str | None]) -> Selection:
@@ -58,4 +62,6 @@ def select(*, name: str, num_threads: PositiveInt | None, ops: dict[str, str | N
         replace(own, **exchanged, **recomposed),
         {op: find(chosen.get(op, name)) for op in known},
         num_threads,
+        name,
+        chosen,
     )

@@ -7,7 +7,7 @@ import math
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
 from itertools import islice
@@ -134,6 +134,10 @@ class _MlflowTracker:
     def figure(self, name: str, figure: Figure) -> None:
         with self._shelter():
             self._client.log_figure(self._run_id, figure, name)
+
+    def table(self, name: str, columns: Mapping[str, Sequence[Any]]) -> None:
+        with self._shelter():
+            self._client.log_table(self._run_id, {k: list(v) for k, v in columns.items()}, name)
 
     def tags(self, values: Mapping[str, str]) -> None:
         from mlflow.entities import RunTag

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -34,6 +34,9 @@ class Tracker(Protocol):
     def figure(self, name: str, figure: Figure) -> None:
         """Keep a matplotlib figure as a file, in the format of the name's ending."""
 
+    def table(self, name: str, columns: Mapping[str, Sequence[Any]]) -> None:
+        """Keep a table, a list of values for each column, as a ``.json`` that its page shows."""
+
     def tags(self, values: Mapping[str, str]) -> None:
         """Attach words to the run, by which runs can be found."""
 
@@ -49,6 +52,7 @@ class _NoTracker:
     def metrics(self, values: Mapping[str, float], step: int) -> None: ...
     def image(self, name: str, picture: Picture, step: int) -> None: ...
     def figure(self, name: str, figure: Figure) -> None: ...
+    def table(self, name: str, columns: Mapping[str, Sequence[Any]]) -> None: ...
     def tags(self, values: Mapping[str, str]) -> None: ...
     def artifact(self, name: str, content: str | bytes) -> None: ...
 

@@ -1,4 +1,4 @@
-"""Tools to check a layer or a backend with: numerical gradients and relative errors."""
+"""Numerical gradients, and the relative error of two arrays."""
 
 from __future__ import annotations
 

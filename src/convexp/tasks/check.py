@@ -1,0 +1,96 @@
+"""``task=check``: is a backend right?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from math import isfinite
+from time import perf_counter
+from typing import Any
+
+from convexp.errors import UserError, choices
+from convexp.ops import Ops
+from convexp.plugins import Selection
+from convexp.terminal import print_findings
+from convexp.testing import Finding, check_ops
+from convexp.tracking import Tracker
+
+COMPARISONS = {"agreement": "max_error", "gradient": "max_gradient_error"}
+"""What the largest error of an op is called in MLflow, by what was compared."""
+
+
+def check(*, ops: list[str] | None, backend: Selection, tracker: Tracker) -> None:
+    """Hold the backend's ops against the contract; show and record every case.
+
+    Args:
+        ops: the names of those to check; None for all.
+        backend: whose they are.
+        tracker: where the record goes: the table ``check.json``, the numbers of cases, the largest
+            errors of each op, and the smallest failing case as ``failing_case.py``.
+
+    Raises:
+        UserError: a case fails, which makes the run a failed one; or an op does not exist.
+    """
+    known = [field.name for field in fields(Ops)]
+    names = known if ops is None else ops
+    for name in names:
+        if name not in known:
+            raise UserError(f"task.ops has no op '{name}' to name; {choices(name, known)}")
+    if not names:
+        raise UserError(f"task.ops names no op; possible: {', '.join(known)}")
+
+    start = perf_counter()
+    findings = check_ops(backend.ops, only=names, source=_source(backend))
+    failed = [finding for finding in findings if not finding.passed]
+    tracker.metrics(_metrics(findings), 0)
+    tracker.table("check.json", _columns(findings))
+    if failed:
+        tracker.artifact("failing_case.py", failed[0].code)
+    seconds = perf_counter() - start
+    print_findings(findings, backend=_called(backend), seconds=seconds, tracker=tracker)
+    if failed:
+        first = f"{failed[0]}: {failed[0].reason}"
+        verb = "fails" if len(failed) == 1 else "fail"
+        raise UserError(
+            f"{len(failed)} of the {len(findings)} cases of backend {_called(backend)} {verb}, "
+            f"the smallest is {first}"
+        )
+
+
+def _called(backend: Selection) -> str:
+    """The backend in words: ``fast``, or ``fast with max_pool of naive``."""
+    others = [f"{op} of {name}" for op, name in backend.chosen.items() if name != backend.name]
+    return f"{backend.name} with {', '.join(others)}" if others else backend.name
+
+
+def _source(backend: Selection) -> str:
+    """Python that binds the backend's table to ``ops``."""
+    if not backend.chosen:
+        return f'from convexp.plugins import load\n\nops = load("{backend.name}")'
+    values = f"name={backend.name!r}, num_threads=None, ops={backend.chosen!r}"
+    return f"from convexp.plugins import select\n\nops = select({values}).ops"
+
+
+def _metrics(findings: Sequence[Finding]) -> dict[str, float]:
+    passed = sum(finding.passed for finding in findings)
+    metrics = {"check/passed": float(passed), "check/failed": float(len(findings) - passed)}
+    for finding in findings:
+        # What is infinitely wrong is counted above: MLflow cannot draw it.
+        errors = [error for error in finding.errors.values() if isfinite(error)]
+        if finding.compared_by in COMPARISONS and errors:
+            name = f"check/{finding.op}.{COMPARISONS[finding.compared_by]}"
+            metrics[name] = max(metrics.get(name, 0.0), *errors)
+    return metrics
+
+
+def _columns(findings: Sequence[Finding]) -> dict[str, list[Any]]:
+    """The findings as a table, a column for each result that an op has."""
+    results = dict.fromkeys(name for finding in findings for name in finding.errors)
+    return {
+        "op": [finding.op for finding in findings],
+        "case": [finding.case for finding in findings],
+        **{name: [finding.errors.get(name) for finding in findings] for name in results},
+        "tolerance": [finding.tolerance for finding in findings],
+        "verdict": ["ok" if finding.passed else "FAILED" for finding in findings],
+        "reason": [finding.reason for finding in findings],
+    }

@@ -1,0 +1,169 @@
+"""Which cases there are: each op's grid of shapes, and the call that the rules are tried on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from convexp.ops.shapes import Shape
+from convexp.testing.cases import LAYOUTS, Case
+
+CONV: list[tuple[Shape, Shape, Any, Any]] = [  # x, w, stride, pad
+    ((1, 1, 1, 2), (1, 1, 1, 1), 1, 0),
+    ((1, 1, 2, 3), (1, 1, 2, 2), 1, 0),
+    ((1, 1, 3, 2), (1, 1, 2, 1), 1, (0, 1)),
+    ((1, 1, 2, 3), (1, 1, 1, 2), (1, 1), (1, 0)),
+    ((1, 1, 4, 5), (1, 1, 2, 3), (2, 1), 0),
+    ((1, 1, 5, 4), (1, 1, 3, 2), (1, 2), 0),
+    ((0, 2, 3, 4), (3, 2, 2, 2), 1, 1),  # no image
+    ((1, 2, 4, 5), (3, 2, 3, 3), 2, 1),
+    ((2, 1, 3, 3), (2, 1, 2, 2), (2, 1), (4, 5)),  # windows of zeros alone
+    ((1, 2, 4, 5), (3, 2, 3, 3), (9, 1000), (0, 1)),  # a step beyond everything
+    ((2, 3, 5, 7), (4, 3, 3, 2), (1, 1), (0, 0)),
+    ((3, 1, 9, 4), (1, 1, 1, 1), 1, 0),
+    ((2, 2, 9, 12), (5, 2, 2, 3), (3, 4), 0),  # steps beyond the window
+    ((2, 2, 11, 10), (3, 2, 5, 4), (2, 3), (2, 1)),
+    ((1, 5, 6, 6), (17, 5, 6, 6), 1, 0),  # one window
+    ((1, 2, 4, 16), (8, 2, 3, 5), 1, (1, 2)),  # whole vectors in a row
+    ((2, 3, 6, 33), (9, 3, 3, 3), 1, 1),  # several vectors in a row
+]
+
+POOL: list[tuple[Shape, Any, Any]] = [  # x, size, stride
+    ((1, 1, 1, 2), 1, 1),
+    ((1, 1, 2, 3), (1, 2), 1),  # overlapping
+    ((1, 1, 3, 2), 2, 2),  # a row is left over
+    ((1, 1, 4, 5), (3, 2), (1, 1)),
+    ((1, 1, 5, 4), (2, 3), (2, 1)),
+    ((0, 2, 4, 4), 2, 2),  # no image
+    ((1, 1, 7, 8), 2, (3, 4)),  # steps beyond the window
+    ((1, 2, 4, 6), (4, 6), 1),  # one window
+    ((2, 3, 5, 7), (3, 2), (2, 3)),
+    ((1, 3, 8, 8), 2, 2),
+    ((2, 17, 6, 6), 3, 2),
+    ((2, 2, 6, 33), 2, 2),
+]
+
+NORM: dict[str, list[tuple[Shape, float]]] = {  # x, eps
+    "batchnorm": [
+        ((1, 1), 1e-3),
+        ((2, 1), 1e-5),
+        ((0, 3), 1e-5),
+        ((1, 4), 1e-3),
+        ((3, 2), 1e-5),
+        ((6, 5), 1e-3),
+        ((40, 3), 1e-5),
+        ((7, 33), 1e-5),
+    ],
+    "spatial_batchnorm": [
+        ((1, 1, 1, 1), 1e-3),
+        ((1, 1, 1, 2), 1e-5),
+        ((0, 2, 2, 3), 1e-5),
+        ((1, 2, 3, 2), 1e-5),
+        ((2, 3, 4, 5), 1e-3),
+        ((3, 17, 2, 3), 1e-5),
+        ((2, 2, 5, 33), 1e-5),
+    ],
+}
+
+SANDWICHED: list[tuple[Shape, Shape, Any, Any, Any, Any]] = [  # and the pool's size and stride
+    ((1, 1, 2, 3), (1, 1, 2, 2), 1, 0, 1, 1),
+    ((1, 1, 4, 3), (2, 1, 2, 1), 1, (0, 1), (1, 2), 1),
+    ((0, 2, 4, 5), (3, 2, 3, 3), 1, 1, 2, 2),
+    ((1, 2, 6, 5), (3, 2, 3, 3), (2, 1), (1, 2), (3, 2), (1, 2)),
+    ((2, 3, 6, 9), (5, 3, 3, 2), 1, 1, 2, 2),
+    ((2, 3, 8, 20), (9, 3, 3, 3), 1, 1, 2, 2),
+]
+
+# The call on which the rules are tried that do not depend on the shape.
+TYPICAL: dict[str, Case] = {
+    "conv": Case("conv", ((2, 2, 4, 5), (3, 2, 3, 2), (3,)), {"stride": (2, 1), "pad": (1, 2)}),
+    "max_pool": Case(
+        "max_pool", ((2, 2, 5, 6),), {"size": (3, 2), "stride": (2, 1)}, values="whole"
+    ),
+    "batchnorm": Case("batchnorm", ((5, 3), (3,), (3,)), {"eps": 1e-3}),
+    "spatial_batchnorm": Case("spatial_batchnorm", ((2, 3, 2, 4), (3,), (3,)), {"eps": 1e-3}),
+    "conv_relu": Case(
+        "conv_relu", ((2, 2, 4, 6), (3, 2, 3, 2), (3,)), {"stride": 1, "pad": 1}, values="whole"
+    ),
+    "conv_relu_pool": Case(
+        "conv_relu_pool",
+        ((2, 2, 4, 6), (3, 2, 3, 2), (3,)),
+        {"stride": 1, "pad": 1, "size": 2, "pool_stride": 2},
+        values="whole",
+    ),
+}
+
+WRONG: dict[str, list[tuple[str, str]]] = {
+    "conv": [
+        ("x", "x without its channel axis"),
+        ("w", "w of another number of channels"),
+        ("b", "b with an entry too many"),
+        ("dy", "dy of another shape"),
+    ],
+    "max_pool": [("x", "x without its channel axis"), ("dy", "dy of another shape")],
+    "batchnorm": [
+        ("x", "x of three axes"),
+        ("gamma", "gamma with an entry too many"),
+        ("beta", "beta with an entry too many"),
+        ("dy", "dy of another shape"),
+    ],
+}
+WRONG["spatial_batchnorm"] = [("x", "x without its channel axis"), *WRONG["batchnorm"][1:]]
+WRONG["conv_relu"] = WRONG["conv_relu_pool"] = WRONG["conv"]
+TOO_LARGE = {"conv": "w", "conv_relu": "w", "max_pool": "size", "conv_relu_pool": "size"}
+
+
+def cases(op: str) -> list[Case]:
+    """Every case of an op, the smallest first."""
+    found: list[Case] = []
+    for case in _shapes(op):
+        found += [case, replace(case, dtype="float32")]
+    found += _rules(op)
+    return sorted(found, key=lambda case: case.size)
+
+
+def _shapes(op: str) -> Iterator[Case]:
+    if op == "conv":
+        for x, w, stride, pad in CONV:
+            yield Case(op, (x, w, w[:1]), {"stride": stride, "pad": pad})
+    elif op == "max_pool":
+        for x, size, stride in POOL:
+            yield Case(op, (x,), {"size": size, "stride": stride}, values="whole")
+    elif op in NORM:
+        for x, eps in NORM[op]:
+            yield Case(op, (x, x[1:2], x[1:2]), {"eps": eps})
+    else:
+        for x, w, stride, pad, size, pool_stride in SANDWICHED:
+            arguments = {"stride": stride, "pad": pad}
+            if op == "conv_relu_pool":
+                arguments |= {"size": size, "pool_stride": pool_stride}
+            # Of whole numbers, as rounding must not decide which side of relu's kink a value is.
+            yield Case(op, (x, w, w[:1]), arguments, values="whole")
+
+
+def _rules(op: str) -> Iterator[Case]:
+    typical = TYPICAL[op]
+    smooth = "distinct" if op == "max_pool" else "normal"  # differences want no tie
+    yield replace(typical, rule="gradient", values=smooth)
+    yield replace(typical, rule="twice")
+    yield replace(typical, special=np.nan)
+    yield replace(typical, dtype="int64")
+    yield replace(typical, dtype="float32", dy_dtype="float64")
+    for layout in LAYOUTS:
+        yield replace(typical, dtype="float32", layout=layout)
+    if op == "max_pool":
+        yield replace(typical, special=-np.inf)
+        yield replace(typical, values="below zero")
+    if op in NORM:
+        yield replace(typical, values="far")
+    if op.startswith("conv_"):
+        yield replace(typical, rule="parts")
+    for wrong in WRONG[op]:
+        yield replace(typical, rule="refusal", wrong=wrong)
+    if op in TOO_LARGE:
+        what = "a filter" if TOO_LARGE[op] == "w" else "a window"
+        too_large = (TOO_LARGE[op], f"{what} larger than the image")
+        yield replace(typical, rule="refusal", wrong=too_large)

@@ -1,0 +1,310 @@
+"""The rules that a case is held to, each in two forms.
+
+What a rule demands is said in words for a reader, and in Python that fails for the same reason:
+of the lines that carry a case out and those that assert, `convexp.testing.Finding.code` is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from convexp.ops import Ops
+from convexp.ops.sandwiches import SANDWICHES
+from convexp.ops.shapes import float_dtype
+from convexp.testing import bounds
+from convexp.testing.cases import GRADIENTS, INPUTS, OUTPUTS, Anything, Case
+from convexp.testing.gradients import numerical_gradient
+
+
+@dataclass
+class Examination:
+    """What is known of a case so far; `objections` are pairs of words and Python."""
+
+    case: Case
+    lines: list[str] = field(default_factory=list)
+    errors: dict[str, float] = field(default_factory=dict)
+    tolerance: float | None = None
+    objections: list[tuple[str, str]] = field(default_factory=list)
+    asserts: list[str] = field(default_factory=list)
+
+    def demand(self, holds: bool, reason: str, code: str) -> None:
+        """Note what must hold, and object if it does not."""
+        self.asserts.append(code)
+        if not holds:
+            self.objections.append((reason, code))
+
+    def compare(
+        self,
+        got: Mapping[str, Any],
+        want: Mapping[str, Anything],
+        scale: Mapping[str, float],
+        tolerance: float,
+    ) -> None:
+        """Hold results against those expected, which the code calls ``want["y"]`` and so on."""
+        self.tolerance = tolerance
+        for name, wanted in want.items():
+            self.errors[name] = bounds.error(got[name], wanted, scale[name])
+            allowed = tolerance * (scale[name] or 1.0)
+            self.demand(
+                self.errors[name] <= tolerance,
+                f"{name} is off by {self.errors[name]:.1e}",
+                f'np.testing.assert_allclose({name}, want["{name}"], rtol=0, atol={allowed!r})',
+            )
+
+
+def _inputs(examination: Examination) -> tuple[np.random.Generator, dict[str, Anything]]:
+    """The inputs, and the lines that draw them."""
+    case = examination.case
+    examination.lines.append("rng = np.random.default_rng(0)")
+    for name, shape in zip(INPUTS[case.op], case.shapes, strict=True):
+        examination.lines.append(case.drawn(name, shape, case.dtype))
+    examination.lines += case.arranged(INPUTS[case.op])
+    return case.draw()
+
+
+def _flow(examination: Examination, rng: np.random.Generator, y: Any, dtype: Any) -> Anything:
+    """The gradient of the output, and the lines that draw it."""
+    case = examination.case
+    text = case.drawn("dy", y.shape, case.dy_dtype or np.dtype(dtype).name)
+    examination.lines += [text, *case.arranged(("dy",))]
+    return case.draw_dy(rng, y.shape, dtype)
+
+
+def _forward_line(case: Case, table: str = "ops", y: str | None = None) -> str:
+    outputs = OUTPUTS[case.op]
+    left = y or (outputs[0] if len(outputs) == 1 else "y, (mean, var)")
+    call = ", ".join([*INPUTS[case.op], *(f"{k}={v!r}" for k, v in case.arguments.items())])
+    return f"{left}, cache = {table}.{case.op}.forward({call})"
+
+
+def _backward_line(case: Case, names: Iterable[str] = ()) -> str:
+    left = ", ".join(names or GRADIENTS[case.op])
+    return f"{left} = ops.{case.op}.backward(dy, cache)"
+
+
+def _agreement(ops: Ops, examination: Examination) -> None:
+    """Results, dtypes, shapes and memory are the contract's, and no input is written."""
+    case, op = examination.case, getattr(ops, examination.case.op)
+    rng, inputs = _inputs(examination)
+    dtype = float_dtype(*inputs.values())
+    y_of_reference = bounds.forward(getattr(bounds.REFERENCE, case.op), case, _doubles(inputs))[0]
+    dy = _flow(examination, rng, y_of_reference, dtype)
+    given = {**inputs, "dy": dy}
+    before = {name: a.copy() for name, a in given.items()}
+    names = ", ".join(f"{name}={name}.copy()" for name in given)
+    examination.lines += [f"before = dict({names})", _forward_line(case), _backward_line(case)]
+
+    y, statistics, cache = bounds.forward(op, case, inputs)
+    if not isinstance(y, np.ndarray) or y.shape != dy.shape:
+        examination.lines.pop()  # a backward could only complain of it
+        _demand_form(examination, "y", y, dy.shape, dtype, given)
+        return
+    got = bounds.named(case, y, statistics, op.backward(dy, cache))
+
+    for name, a in given.items():
+        examination.demand(
+            np.array_equal(a, before[name], equal_nan=True),
+            f"{name} was written to",
+            f'np.testing.assert_array_equal({name}, before["{name}"])',
+        )
+    want = bounds.expected(case, {n: before[n] for n in inputs}, before["dy"])
+    for name, a in got.items():
+        _demand_form(examination, name, a, want[name].shape, dtype, given)
+    if not examination.objections or all(
+        isinstance(a, np.ndarray) and a.shape == want[name].shape for name, a in got.items()
+    ):
+        examination.lines.append(_wanted(case))
+        scale = bounds.scales(case, {n: before[n] for n in inputs}, before["dy"])
+        examination.compare(got, want, scale, bounds.tolerance(case, inputs, dtype))
+
+
+def _demand_form(
+    examination: Examination,
+    name: str,
+    a: Any,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    given: Mapping[str, Anything],
+) -> None:
+    """A result is a new C-contiguous array of the right shape and dtype."""
+    if not isinstance(a, np.ndarray):
+        code = f"assert isinstance({name}, np.ndarray)"
+        examination.demand(False, f"{name} is no array but {type(a).__name__}", code)
+        return
+    examination.demand(
+        a.shape == shape, f"{name} {a.shape} should be {shape}", f"assert {name}.shape == {shape}"
+    )
+    examination.demand(
+        a.dtype == dtype,
+        f"{name} is {a.dtype}, not {dtype}",
+        f"assert {name}.dtype == np.{dtype}, {name}.dtype",
+    )
+    examination.demand(
+        a.flags.c_contiguous, f"{name} is not C-contiguous", f"assert {name}.flags.c_contiguous"
+    )
+    examination.demand(
+        not any(np.shares_memory(a, other) for other in given.values()),
+        f"{name} is an input's own memory",
+        f"assert not any(np.shares_memory({name}, a) for a in ({', '.join(given)},))",
+    )
+
+
+def _wanted(case: Case) -> str:
+    """The lines that compute ``want`` by the reference."""
+    doubles = ", ".join(f'before["{name}"].astype(float)' for name in INPUTS[case.op])
+    arguments = ", ".join(f"{k}={v!r}" for k, v in case.arguments.items())
+    outputs, gradients = OUTPUTS[case.op], GRADIENTS[case.op]
+    left = "y_" if len(outputs) == 1 else "y_, (mean_, var_)"
+    right = ", ".join(f"{name}_" for name in gradients)
+    pairs = ", ".join(f"{name}={name}_" for name in outputs + gradients)
+    return (
+        f"{left}, cache_ = naive.ops.{case.op}.forward({doubles}, {arguments})\n"
+        f'{right} = naive.ops.{case.op}.backward(before["dy"].astype(float), cache_)\n'
+        f"want = dict({pairs})"
+    )
+
+
+def _gradient(ops: Ops, examination: Examination) -> None:
+    """The backward pass is the derivative of the forward pass, whatever that computes."""
+    case, op = examination.case, getattr(ops, examination.case.op)
+    rng, inputs = _inputs(examination)
+    examination.lines.append(_forward_line(case))
+    y, statistics, cache = bounds.forward(op, case, inputs)
+    dy = _flow(examination, rng, y, np.float64)
+    examination.lines += [_backward_line(case), "want = {}"]
+    got = bounds.named(case, y, statistics, op.backward(dy, cache))
+
+    arguments = ", ".join(f"{k}={v!r}" for k, v in case.arguments.items())
+    want: dict[str, Anything] = {}
+    for name, a in inputs.items():
+        others = ", ".join("a" if n == name else n for n in inputs)
+        examination.lines.append(
+            f'want["d{name}"] = numerical_gradient('
+            f"lambda a: ops.{case.op}.forward({others}, {arguments})[0], {name}, dy)"
+        )
+
+        def y_of(value: Anything, name: str = name) -> Anything:
+            answer: Anything = bounds.forward(op, case, {**inputs, name: value})[0]
+            return answer
+
+        want[f"d{name}"] = numerical_gradient(y_of, a, dy)
+    got = {name: got[name] for name in want}
+    for name, a in want.items():
+        _demand_form(examination, name, got[name], a.shape, np.dtype(np.float64), {"dy": dy})
+    if not examination.objections:
+        scale = {name: float(np.max(abs(a), initial=0)) for name, a in want.items()}
+        examination.compare(got, want, scale, bounds.GRADIENT_TOLERANCE)
+
+
+def _twice(ops: Ops, examination: Examination) -> None:
+    """A second backward pass on one cache gives what the first gave."""
+    case, op = examination.case, getattr(ops, examination.case.op)
+    rng, inputs = _inputs(examination)
+    examination.lines.append(_forward_line(case))
+    y, statistics, cache = bounds.forward(op, case, inputs)
+    dy = _flow(examination, rng, y, y.dtype)
+    names = GRADIENTS[case.op]
+    examination.lines += [
+        _backward_line(case),
+        f"want = dict({', '.join(f'{n}={n}.copy()' for n in names)})",
+        _backward_line(case),
+    ]
+    first = bounds.named(case, y, statistics, op.backward(dy, cache))
+    want = {name: np.array(first[name]) for name in names}
+    again = bounds.named(case, y, statistics, op.backward(dy, cache))
+    examination.compare(again, want, dict.fromkeys(names, 1.0), 0.0)
+
+
+def _parts(ops: Ops, examination: Examination) -> None:
+    """A sandwich gives what the table's own primitives give one after the other."""
+    case = examination.case
+    op, sandwich = getattr(ops, case.op), SANDWICHES[case.op]
+    rng, inputs = _inputs(examination)
+    examination.lines.append(_forward_line(case))
+    y, _, cache = bounds.forward(op, case, inputs)
+    dy = _flow(examination, rng, y, y.dtype)
+    parts = {part: getattr(ops, part) for part in sandwich.parts}
+    keywords = ", ".join(f"{part}=ops.{part}" for part in sandwich.parts)
+    call = ", ".join([*INPUTS[case.op], *(f"{k}={v!r}" for k, v in case.arguments.items())])
+    examination.lines += [
+        _backward_line(case),
+        f'parts = SANDWICHES["{case.op}"]',
+        f"y_, cache_ = parts.forward({call}, {keywords})",
+        f"dx_, dw_, db_ = parts.backward(dy, cache_, {keywords})",
+        "want = dict(y=y_, dx=dx_, dw=dw_, db=db_)",
+    ]
+    got = bounds.named(case, y, (), op.backward(dy, cache))
+    y_, cache_ = sandwich.forward(*inputs.values(), **case.arguments, **parts)
+    want = bounds.named(case, y_, (), sandwich.backward(dy, cache_, **parts))
+    scale = bounds.scales(case, inputs, dy)
+    examination.compare(got, want, scale, bounds.tolerance(case, inputs, y.dtype))
+
+
+def _refusal(ops: Ops, examination: Examination) -> None:
+    """A shape that does not fit is a ValueError."""
+    case, op = examination.case, getattr(ops, examination.case.op)
+    assert case.wrong is not None
+    what, words = case.wrong
+    _, inputs = _inputs(examination)
+    attempt: Callable[[], Any]
+    if what == "dy":
+        N, *rest = bounds.forward(getattr(bounds.REFERENCE, case.op), case, inputs)[0].shape
+        wrong = (N + 1, *rest)
+        examination.lines += [_forward_line(case), f"dy = np.ones({wrong})"]
+        cache = bounds.forward(op, case, inputs)[2]
+        line = f"ops.{case.op}.backward(dy, cache)"
+        attempt = partial(op.backward, np.ones(wrong), cache)
+    else:
+        # Always more than fits, never less: a kernel that does not look would read beyond the end.
+        if what in case.arguments:
+            case = replace(case, arguments=case.arguments | {what: (99, 99)})
+        else:
+            inputs[what], line = _spoilt(inputs[what], what, words)
+            examination.lines.append(line)
+        line = _forward_line(case)
+        attempt = partial(bounds.forward, op, case, inputs)
+
+    refused = (
+        f"try:\n    {line}\nexcept ValueError:\n    pass\n"
+        'else:\n    raise AssertionError("no ValueError")'
+    )
+    try:
+        attempt()
+    except ValueError:
+        examination.demand(True, "", refused)
+    except Exception as error:  # the kernel may fail in any way
+        kind = type(error).__name__
+        examination.demand(False, f"raises {kind} instead of ValueError: {error}", refused)
+    else:
+        reason = "is accepted, where a ValueError should say what is wrong"
+        examination.demand(False, reason, refused)
+
+
+def _spoilt(a: Anything, what: str, words: str) -> tuple[Anything, str]:
+    """An input made not to fit, and the line that does it."""
+    if words == "x without its channel axis":
+        return a[:, 0], "x = x[:, 0]"
+    if words == "x of three axes":
+        return a[..., None], "x = x[..., None]"
+    if words == "a filter larger than the image":
+        return np.tile(a, (9, 9)), "w = np.tile(w, (9, 9))"
+    axis = 1 if what == "w" else 0
+    return np.concatenate([a, a], axis), f"{what} = np.concatenate([{what}, {what}], {axis})"
+
+
+def _doubles(inputs: Mapping[str, Anything]) -> dict[str, Anything]:
+    return {name: a.astype(np.float64) for name, a in inputs.items()}
+
+
+RULES: dict[str, Callable[[Ops, Examination], None]] = {
+    "agreement": _agreement,
+    "gradient": _gradient,
+    "parts": _parts,
+    "refusal": _refusal,
+    "twice": _twice,
+}

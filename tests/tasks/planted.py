@@ -1,0 +1,113 @@
+"""Backends with one bug each, for the check to find."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from convexp.ops import Op, Ops
+from convexp.ops.shapes import Array, as_pair, max_pool_shape
+from convexp.plugins import naive
+
+conv, max_pool = naive.ops.conv, naive.ops.max_pool
+
+
+def _transposing(x: Array, w: Array, b: Array, *, stride: Any, pad: Any) -> Any:
+    if w.shape[2] == w.shape[3]:
+        w = w.transpose(0, 1, 3, 2)
+    return conv.forward(x, w, b, stride=stride, pad=pad)
+
+
+def _square_padding(x: Array, w: Array, b: Array, *, stride: Any, pad: Any) -> Any:
+    return conv.forward(x, w, b, stride=stride, pad=as_pair(pad, "pad", least=0)[0])
+
+
+def _splitting_ties(dy: Array, cache: Any) -> Array:
+    x, size, stride = cache
+    N, C, H_out, W_out = max_pool_shape(x.shape, size=size, stride=stride)
+    (HH, WW), (sh, sw) = as_pair(size, "size", least=1), as_pair(stride, "stride", least=1)
+    dx = np.zeros_like(x)
+    for n, c, i, j in np.ndindex(N, C, H_out, W_out):
+        window = np.s_[n, c, i * sh : i * sh + HH, j * sw : j * sw + WW]
+        largest = x[window] == x[window].max()
+        dx[window] += dy[n, c, i, j] * largest / max(largest.sum(), 1)
+    return dx
+
+
+def _writing(dy: Array, cache: Any) -> Any:
+    gradients = conv.backward(dy, cache)
+    dy *= 0
+    return gradients
+
+
+def _doubling(x: Array, *, size: Any, stride: Any) -> Any:
+    y, cache = max_pool.forward(x, size=size, stride=stride)
+    return y.astype(np.float64), cache
+
+
+def _raising(x: Array, gamma: Array, beta: Array, *, eps: float) -> Any:
+    raise RuntimeError("not written yet")
+
+
+def _no_check(x: Array, gamma: Array, beta: Array, *, eps: float) -> Any:
+    size = min(len(gamma), len(beta), x.shape[1])
+    return naive.ops.batchnorm.forward(x.reshape(len(x), -1), gamma[:size], beta[:size], eps=eps)
+
+
+def _half_precision(x: Array, w: Array, b: Array, *, stride: Any, pad: Any) -> Any:
+    y, _ = conv.forward(*(a.astype(np.float32) for a in (x, w, b)), stride=stride, pad=pad)
+    return y.astype(np.result_type(x.dtype, np.float32)), conv.forward(
+        x, w, b, stride=stride, pad=pad
+    )[1]
+
+
+def _once(dy: Array, cache: Any) -> Array:
+    dx = max_pool.backward(dy, cache)
+    cache.x.flags.writeable = True
+    cache.x[...] = 0
+    return dx
+
+
+def _wrong_slope(dy: Array, cache: Any) -> Any:
+    dx, dgamma, dbeta = naive.ops.batchnorm.backward(dy, cache)
+    return dx, dgamma + dbeta, dbeta
+
+
+def _starting_at_zero(x: Array, *, size: Any, stride: Any) -> Any:
+    y, cache = max_pool.forward(x, size=size, stride=stride)
+    return np.maximum(y, 0), cache
+
+
+def _one_pass(x: Array, gamma: Array, beta: Array, *, eps: float) -> Any:
+    _, (mean, var), cache = naive.ops.batchnorm.forward(x, gamma, beta, eps=eps)
+    if len(x):
+        var = np.maximum((cache.x**2).mean(0) - cache.x.mean(0) ** 2, 0).astype(var.dtype)
+    y = gamma * (cache.x - mean) / np.sqrt(var + eps) + beta
+    return y.astype(mean.dtype), (mean, var), cache
+
+
+def _fused(x: Array, w: Array, b: Array, *, stride: Any, pad: Any) -> Any:
+    y, cache = naive.ops.conv_relu.forward(x, w, b, stride=stride, pad=pad)
+    return abs(y) + 1, cache
+
+
+ops: dict[str, Ops] = {
+    "transposes": replace(naive.ops, conv=Op(_transposing, conv.backward)),
+    "ignores pad[1]": replace(naive.ops, conv=Op(_square_padding, conv.backward)),
+    "splits ties": replace(naive.ops, max_pool=Op(max_pool.forward, _splitting_ties)),
+    "writes dy": replace(naive.ops, conv=Op(conv.forward, _writing)),
+    "float64 out": replace(naive.ops, max_pool=Op(_doubling, max_pool.backward)),
+    "raises": replace(naive.ops, batchnorm=Op(_raising, naive.ops.batchnorm.backward)),
+    "checks no shape": replace(naive.ops, batchnorm=Op(_no_check, naive.ops.batchnorm.backward)),
+    "half precision": replace(naive.ops, conv=Op(_half_precision, conv.backward)),
+    "spoils its cache": replace(naive.ops, max_pool=Op(max_pool.forward, _once)),
+    "wrong slope": replace(naive.ops, batchnorm=Op(naive.ops.batchnorm.forward, _wrong_slope)),
+    "starts at zero": replace(naive.ops, max_pool=Op(_starting_at_zero, max_pool.backward)),
+    "one pass": replace(naive.ops, batchnorm=Op(_one_pass, naive.ops.batchnorm.backward)),
+    "fused wrongly": replace(naive.ops, conv_relu=Op(_fused, naive.ops.conv_relu.backward)),
+    "returns a scalar": replace(
+        naive.ops, conv=Op(conv.forward, lambda dy, cache: (1.0, 2.0, 3.0))
+    ),
+}

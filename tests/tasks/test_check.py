@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+from rich.console import Console
+
+from convexp.errors import UserError
+from convexp.ops import Ops
+from convexp.plugins import Selection, select
+from convexp.tasks.check import check
+from convexp.terminal import print_findings
+from convexp.testing import OPS, check_ops
+from convexp.tracking import no_run
+from tests.tasks import planted
+from tests.test_cli import convexp, runs
+
+PLUGIN = Path(planted.__file__).parents[2]
+
+
+class Recorder:
+    """A tracker that remembers."""
+
+    link = command = None
+    location = "memory"
+
+    def __init__(self) -> None:
+        self.kept: dict[str, Any] = {}
+
+    def metrics(self, values: dict[str, float], step: int) -> None:
+        self.kept |= values
+
+    def table(self, name: str, columns: dict[str, list[Any]]) -> None:
+        self.kept[name] = columns
+
+    def artifact(self, name: str, content: str) -> None:
+        self.kept[name] = content
+
+
+def selection(ops: Ops) -> Selection:
+    return Selection(ops, {}, None, "naive", {})
+
+
+def installed(folder: Path, bug: str) -> None:
+    """A distribution in the folder that brings the backend ``mine``, with the bug."""
+    (folder / "mine.py").write_text(
+        f"from tests.tasks import planted\n\nops = planted.ops[{bug!r}]\n", encoding="utf-8"
+    )
+    info = folder / "mine-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[convexp.backends]\nmine = mine:ops\n")
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("check")
+    done = convexp(folder, "-m", "task=check", "backend=naive,fast")
+    assert done.returncode == 0, done.stderr
+    (folder / "stdout").write_text(done.stdout, encoding="utf-8")
+    return folder
+
+
+def test_the_backends_of_a_sweep_pass_and_say_so(swept: Path) -> None:
+    text = (swept / "stdout").read_text(encoding="utf-8")
+    for line in text.splitlines():
+        assert len(line) <= 80 or "sqlite" in line
+    count = len(check_ops(planted.naive.ops))
+    for name in ("naive", "fast"):
+        assert f"{name}: {count} cases, all ok, in" in text
+    assert "FAILED" not in text
+    assert "\x1b" not in text
+
+
+def test_the_table_and_the_numbers_are_in_mlflow(swept: Path) -> None:
+    client = MlflowClient(f"sqlite:///{swept}/mlflow.db")
+    for run in runs(swept):
+        assert run.info.status == "FINISHED"
+        metrics = run.data.metrics
+        assert "check.json" in run.data.tags["mlflow.loggedArtifacts"]  # which shows it as a table
+        path = client.download_artifacts(run.info.run_id, "check.json")
+        raw = json.loads(Path(path).read_text(encoding="utf-8"))
+        table = pd.DataFrame(raw["data"], columns=raw["columns"])
+        assert set(table["op"]) == set(OPS)
+        assert (table["verdict"] == "ok").all()
+        assert {"case", "y", "dx", "dw", "db", "mean", "dgamma", "tolerance"} <= set(table)
+        assert metrics["check/passed"] == len(table)
+        assert metrics["check/failed"] == 0
+        for op in OPS:
+            assert 0 <= metrics[f"check/{op}.max_error"] < 1e-5
+            assert metrics[f"check/{op}.max_gradient_error"] < 1e-7
+
+
+def test_a_failing_backend_fails_the_run_and_shows_a_program(tmp_path: Path) -> None:
+    installed(tmp_path, "transposes")
+    path = f"{tmp_path}:{PLUGIN}"
+    done = convexp(tmp_path, "task=check", "backend=mine", PYTHONPATH=path)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("convexp: ")
+    assert "of backend mine fail, the smallest is conv: x 1x1x2x3 w 1x1x2x2" in line
+    assert "y is off by" in line
+    (run,) = runs(tmp_path)
+    assert run.info.status == "FAILED"
+    assert run.data.metrics["check/failed"] > 0
+    assert "UserError" in run.data.tags["convexp.error"]
+
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    program = client.download_artifacts(run.info.run_id, "failing_case.py", str(tmp_path))
+    code = Path(program).read_text(encoding="utf-8")
+    assert code in done.stdout
+    assert 'load("mine")' in code
+
+
+def test_single_ops_and_mixtures(capsys: pytest.CaptureFixture[str]) -> None:
+    backend = select(name="fast", num_threads=None, ops={"max_pool": "naive"})
+    tracker = Recorder()
+    check(ops=["max_pool"], backend=backend, tracker=tracker)  # type: ignore[arg-type]
+    assert set(tracker.kept["check.json"]["op"]) == {"max_pool"}
+    assert "fast with max_pool of naive: " in capsys.readouterr().out
+
+
+def test_the_program_of_a_mixture_selects_it() -> None:
+    backend = Selection(planted.ops["raises"], {}, 2, "fast", {"batchnorm": "naive"})
+    tracker = Recorder()
+    with pytest.raises(UserError, match="of backend fast with batchnorm of naive fail"):
+        check(ops=["batchnorm"], backend=backend, tracker=tracker)  # type: ignore[arg-type]
+    code = tracker.kept["failing_case.py"]
+    assert "select(name='fast', num_threads=None, ops={'batchnorm': 'naive'}).ops" in code
+    exec(code, {})  # which is right in the backends that it really names
+    assert "check/batchnorm.max_error" not in tracker.kept  # there is none to tell
+
+
+@pytest.mark.parametrize(
+    ("ops", "sentence"),
+    [
+        (["max_pol"], "task.ops has no op 'max_pol'.*did you mean 'max_pool'"),
+        ([], "task.ops names no op; possible: conv"),
+    ],
+)
+def test_what_cannot_be_checked_is_refused(ops: list[str], sentence: str) -> None:
+    with (
+        no_run(config={}, tags={}, dataset=None) as tracker,
+        pytest.raises(UserError, match=sentence),
+    ):
+        check(ops=ops, backend=selection(planted.naive.ops), tracker=tracker)
+
+
+def test_the_terminal_names_each_failing_op() -> None:
+    findings = check_ops(
+        planted.ops["float64 out"], only=["conv", "max_pool"], source="import mine"
+    )
+    out = io.StringIO()
+    with no_run(config={}, tags={}, dataset=None) as tracker:
+        console = Console(file=out, width=80)
+        print_findings(findings, backend="mine", seconds=1.0, tracker=tracker, console=console)
+    text = out.getvalue()
+    assert "  max_pool, " in text
+    assert "  conv, " not in text
+    assert "y is float64, not float32" in text
+    assert "import mine\n" in text
+    (row,) = [
+        line for line in text.splitlines() if line.startswith("x 1x1x1x2 size 1 stride 1 float32")
+    ]
+    assert row.rstrip().endswith("FAILED")

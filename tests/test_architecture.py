@@ -23,7 +23,7 @@ FLOORS = [
     {"training"},
     {"tracking"},
     {"terminal", "threads", "plugins"},
-    {"tasks", "provenance"},
+    {"tasks", "course", "provenance"},
     {"run"},
     {"__main__"},
 ]

@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 # An editable install sees changed Python and YAML at once; these need it done anew.
 BUILD  := pyproject.toml setup.py $(wildcard src/convexp/ops/fast/*.pyx src/convexp/ops/fast/*.h)
 
-.PHONY: run test bench lint format clean
+.PHONY: run test bench notebook lint format clean
 
 run: $(VENV)/.installed            ## train the default network and record it in MLflow
 	$(BIN)/python -m convexp model=three_layer backend=fast
@@ -16,6 +16,10 @@ test: $(VENV)/.installed-test      ## the whole test suite
 bench: $(VENV)/.installed          ## time the ops, backend beside backend
 	$(BIN)/python -m pip install -q -e '.[bench]'
 	$(BIN)/python -m pytest benchmarks
+
+notebook: $(VENV)/.installed       ## open the course notebook
+	$(BIN)/python -m pip install -q -e '.[notebook]'
+	$(BIN)/python -m jupyterlab notebooks/convolutional_networks.ipynb
 
 # cython-lint calls pycodestyle by its name.
 lint: export PATH := $(abspath $(BIN)):$(PATH)

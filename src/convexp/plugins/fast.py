@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 
 from convexp.ops import Op
 from convexp.plugins import naive
+
+# A thread that waits for the others spins, and GCC's OpenMP lets it do so for milliseconds. Where
+# another process wants the same processors it keeps the very thread that it waits for from
+# running: a step then takes several times as long. This many turns are a fraction of that and
+# cost nothing on a quiet machine. It is read once, when the library is loaded with the kernels.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 try:
     from convexp.ops.fast import batchnorm, conv, max_pool
 except ImportError as error:
     raise ImportError(
-        "the fast backend is not built: run `pip install -e .` in a checkout, or reinstall convexp"
+        f"the fast backend is missing or broken ({error}); build it by `pip install -e .` in a "
+        "checkout, or reinstall convexp"
     ) from error
 
 ops = dataclasses.replace(

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 
-from convexp.datasets import Dataset, synthetic
+from convexp.datasets import Dataset, fetch_cifar10, synthetic
 from convexp.ops import Ops
 from convexp.plugins import catalog, load
 
@@ -34,3 +36,16 @@ def tiny() -> Dataset:
         seed=0,
         subtract_mean=True,
     )
+
+
+@pytest.fixture(scope="session")
+def cifar10_root() -> str:
+    """Where the real CIFAR-10 is: what CONVEXP_DATA names. Skips where it is not at hand."""
+    root = os.environ.get("CONVEXP_DATA")
+    if not root:
+        pytest.skip("CONVEXP_DATA does not name a folder with CIFAR-10")
+    try:
+        fetch_cifar10(root, download=False)
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    return root

@@ -122,10 +122,7 @@ def test_runs_to_its_end_without_cifar10(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.cifar10
-def test_runs_to_its_end_on_cifar10(tmp_path: Path) -> None:
-    data = os.environ.get("CONVEXP_DATA")
-    if not data:
-        pytest.skip("CONVEXP_DATA does not say where CIFAR-10 is")
-    copy = execute(tmp_path, data)
+def test_runs_to_its_end_on_cifar10(tmp_path: Path, cifar10_root: str) -> None:
+    copy = execute(tmp_path, cifar10_root)
     assert_ran(copy)
     assert "CIFAR-10\nX_train" in printed(copy)

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
 from convexp.course import get_CIFAR10_data
-from convexp.datasets import fetch_cifar10, synthetic
+from convexp.datasets import synthetic
 
 
 @pytest.fixture(autouse=True)
@@ -19,16 +18,9 @@ def global_generator() -> Iterator[None]:
 
 
 @pytest.fixture(scope="package")
-def cifar10_data() -> dict[str, np.ndarray]:
+def cifar10_data(cifar10_root: str) -> dict[str, np.ndarray]:
     """Cell [2] of the notebook, with fewer test images."""
-    root = os.environ.get("CONVEXP_DATA")
-    if not root:
-        pytest.skip("CONVEXP_DATA is not set")
-    try:
-        fetch_cifar10(root, download=False)
-    except FileNotFoundError as error:
-        pytest.skip(str(error))
-    return get_CIFAR10_data(root, num_test=10)
+    return get_CIFAR10_data(cifar10_root, num_test=10)
 
 
 @pytest.fixture(scope="package")

@@ -569,17 +569,10 @@ def test_the_script_says_in_one_line_why_it_cannot(contents, tmp_path, script, c
 
 
 @pytest.fixture(scope="module")
-def real():
-    root = os.environ.get("CONVEXP_DATA")
-    if not root:
-        pytest.skip("CONVEXP_DATA is not set")
-    try:
-        fetch_cifar10(root, download=False)
-    except FileNotFoundError as error:
-        pytest.skip(str(error))
+def real(cifar10_root):
     text = (resources.files("convexp.conf") / "dataset" / "cifar10.yaml").read_text()
     node = OmegaConf.to_container(OmegaConf.create(text), resolve=True)
-    assert node["root"] == root
+    assert node["root"] == cifar10_root
     return build(node | {"download": False}, "dataset")
 
 

@@ -30,12 +30,14 @@ class ConfigPackages(SearchPathPlugin):
 def install() -> None:
     """Make every installed plugin an option; calling it again changes nothing.
 
-    A backend that ships no ``backend/<name>.yaml`` gets the same node from here. Its own YAML,
-    in ``conf/`` or in a ``convexp.configs`` package, is found first by Hydra and wins.
+    A backend that ships no ``backend/<name>.yaml``, in ``conf/`` or in a ``convexp.configs``
+    package, gets the same node from here. One that does gets none: Hydra would take the two for
+    a schema and its values, and merge them.
     """
-    shipped = files("convexp.conf") / "backend"
+    packages = ["convexp.conf", *(entry.value for entry in entry_points(group=GROUP))]
+    shipped = {name for package in packages for name in _backends_in(package)}
     for name, claimants in catalog().items():
-        if not (shipped / f"{name}.yaml").is_file():
+        if name not in shipped:
             ConfigStore.instance().store(
                 group="backend",
                 name=name,
@@ -43,6 +45,18 @@ def install() -> None:
                 provider=claimants[0].distribution,
             )
     Plugins.instance().register(ConfigPackages)
+
+
+def _backends_in(package: str) -> list[str]:
+    """The backends for which a package of YAML has a file."""
+    try:
+        folder = files(package) / "backend"
+    except ImportError:  # Hydra says so where the package is needed
+        return []
+    if not folder.is_dir():
+        return []
+    names = [file.name for file in folder.iterdir()]
+    return [name.removesuffix(".yaml") for name in names if name.endswith(".yaml")]
 
 
 def backend_node(name: str) -> dict[str, object]:

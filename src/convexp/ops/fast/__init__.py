@@ -24,6 +24,6 @@ Idle lanes are multiplied by zero. So where x or w hold an infinity or a NaN, th
 have a NaN in a few more places than the reference's; the outputs have it in the same ones.
 """
 
-from convexp.ops.fast.conv import isa
+from convexp.ops.fast._kernels import isa
 
 __all__ = ["isa"]

@@ -53,6 +53,7 @@ FOUND = {
     "ignores pad[1]": ("conv", "should be (1, 1, ", "pad 0x1"),
     "splits ties": ("max_pool", "dx is off by", "size"),
     "writes dy": ("conv", "dy was written to", "x 1x1x1x2"),
+    "halves a lone dx": ("conv", "dx is off by", "dx alone"),
     "float64 out": ("max_pool", "y is float64, not float32", "float32"),
     "raises": ("batchnorm", "RuntimeError: not written yet", "x 1x1 "),
     "checks no shape": ("batchnorm", "is accepted, where a ValueError", "refuses gamma"),

@@ -4,7 +4,8 @@
   parameters, and sets ``output_shape``; a size that does not fit is a ValueError here, before
   anything runs.
 - ``forward(x, *, train) -> y, cache``
-- ``backward(dy, cache) -> dx, gradients``, the gradients under the names of the parameters
+- ``backward(dy, cache, *, need_dx=True) -> dx, gradients``, the gradients under the names of the
+  parameters; ``dx`` may be None where it is not needed
 - ``parameters`` are trained; ``state`` (running averages) is kept with them but not trained. A
   parameter named ``w`` is a weight: it, and nothing else, is decayed and regularized.
 
@@ -50,7 +51,9 @@ class Layer(ABC):
         """``y`` for a batch ``(N, *input_shape)``, and the cache for `backward`."""
 
     @abstractmethod
-    def backward(self, dy: Array, cache: Any) -> tuple[Array, Gradients]:
+    def backward(
+        self, dy: Array, cache: Any, *, need_dx: bool = True
+    ) -> tuple[Array | None, Gradients]:
         """``dx`` and the gradients of the parameters, from ``dy`` of the shape of ``y``."""
 
 
@@ -83,9 +86,11 @@ class Affine(Layer):
     def forward(self, x: Array, *, train: bool) -> tuple[Array, Array]:
         return x @ self.parameters["w"] + self.parameters["b"], x
 
-    def backward(self, dy: Array, cache: Array) -> tuple[Array, Gradients]:
+    def backward(
+        self, dy: Array, cache: Array, *, need_dx: bool = True
+    ) -> tuple[Array | None, Gradients]:
         # dx = dy w^T;  dw = x^T dy;  db = sum over n of dy
-        dx = dy @ self.parameters["w"].T
+        dx = dy @ self.parameters["w"].T if need_dx else None
         return dx, {"w": cache.T @ dy, "b": dy.sum(axis=0)}
 
 
@@ -134,8 +139,10 @@ class Conv(Layer):
         y, cache = self.ops.conv.forward(x, w, b, stride=self.stride, pad=self.pad)
         return y, cache
 
-    def backward(self, dy: Array, cache: Any) -> tuple[Array, Gradients]:
-        dx, dw, db = self.ops.conv.backward(dy, cache)
+    def backward(
+        self, dy: Array, cache: Any, *, need_dx: bool = True
+    ) -> tuple[Array | None, Gradients]:
+        dx, dw, db = self.ops.conv.backward(dy, cache, need_dx=need_dx)
         return dx, {"w": dw, "b": db}
 
 
@@ -147,8 +154,10 @@ class ConvReLU(Conv):
         y, cache = self.ops.conv_relu.forward(x, w, b, stride=self.stride, pad=self.pad)
         return y, cache
 
-    def backward(self, dy: Array, cache: Any) -> tuple[Array, Gradients]:
-        dx, dw, db = self.ops.conv_relu.backward(dy, cache)
+    def backward(
+        self, dy: Array, cache: Any, *, need_dx: bool = True
+    ) -> tuple[Array | None, Gradients]:
+        dx, dw, db = self.ops.conv_relu.backward(dy, cache, need_dx=need_dx)
         return dx, {"w": dw, "b": db}
 
 
@@ -185,8 +194,10 @@ class ConvReLUPool(Conv):
         )
         return y, cache
 
-    def backward(self, dy: Array, cache: Any) -> tuple[Array, Gradients]:
-        dx, dw, db = self.ops.conv_relu_pool.backward(dy, cache)
+    def backward(
+        self, dy: Array, cache: Any, *, need_dx: bool = True
+    ) -> tuple[Array | None, Gradients]:
+        dx, dw, db = self.ops.conv_relu_pool.backward(dy, cache, need_dx=need_dx)
         return dx, {"w": dw, "b": db}
 
 
@@ -211,7 +222,7 @@ class MaxPool(Layer):
         y, cache = self.ops.max_pool.forward(x, size=self.size, stride=self.stride)
         return y, cache
 
-    def backward(self, dy: Array, cache: Any) -> tuple[Array, Gradients]:
+    def backward(self, dy: Array, cache: Any, *, need_dx: bool = True) -> tuple[Array, Gradients]:
         return self.ops.max_pool.backward(dy, cache), {}
 
 
@@ -224,7 +235,7 @@ class ReLU(Layer):
     def forward(self, x: Array, *, train: bool) -> tuple[Array, Array]:
         return relu.forward(x)
 
-    def backward(self, dy: Array, cache: Array) -> tuple[Array, Gradients]:
+    def backward(self, dy: Array, cache: Array, *, need_dx: bool = True) -> tuple[Array, Gradients]:
         return relu.backward(dy, cache), {}
 
 
@@ -237,7 +248,7 @@ class Flatten(Layer):
     def forward(self, x: Array, *, train: bool) -> tuple[Array, Shape]:
         return x.reshape(len(x), *self.output_shape), x.shape
 
-    def backward(self, dy: Array, cache: Shape) -> tuple[Array, Gradients]:
+    def backward(self, dy: Array, cache: Shape, *, need_dx: bool = True) -> tuple[Array, Gradients]:
         return dy.reshape(cache), {}
 
 
@@ -267,7 +278,9 @@ class Dropout(Layer):
         mask = np.divide(keep, 1 - self.rate, dtype=x.dtype)
         return x * mask, mask
 
-    def backward(self, dy: Array, cache: Array | None) -> tuple[Array, Gradients]:
+    def backward(
+        self, dy: Array, cache: Array | None, *, need_dx: bool = True
+    ) -> tuple[Array, Gradients]:
         return (dy if cache is None else dy * cache), {}
 
 
@@ -324,7 +337,7 @@ class BatchNorm(Layer):
                 self.state[name] += (1 - self.momentum) * batch
         return y, ("training", cache)
 
-    def backward(self, dy: Array, cache: Any) -> tuple[Array, Gradients]:
+    def backward(self, dy: Array, cache: Any, *, need_dx: bool = True) -> tuple[Array, Gradients]:
         mode, kept = cache
         if mode == "training":
             dx, dgamma, dbeta = getattr(self.ops, self.op).backward(dy, kept)

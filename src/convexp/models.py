@@ -72,11 +72,14 @@ class Sequential:
 
     def backward(self, dscores: Array, caches: list[Any]) -> Gradients:
         """Gradients of the loss, under the names of `parameters`, without the penalty's."""
-        dy, gradients = dscores, {}
-        for (name, layer), cache in zip(
-            reversed(self.layers.items()), reversed(caches), strict=True
-        ):
-            dy, own = layer.backward(dy, cache)
+        dy: Any = dscores
+        gradients: Gradients = {}
+        way = list(zip(self.layers.items(), caches, strict=True))
+        # Nobody asks for the gradient of the images: the way back ends at the first parameters.
+        first = next((i for i, ((_, layer), _) in enumerate(way) if layer.parameters), len(way))
+        for i in reversed(range(first, len(way))):
+            (name, layer), cache = way[i]
+            dy, own = layer.backward(dy, cache, need_dx=i > first)
             gradients.update({f"{name}.{key}": gradient for key, gradient in own.items()})
         return gradients
 

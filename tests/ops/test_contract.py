@@ -187,6 +187,22 @@ def test_backward_can_run_twice_on_one_cache(op: Op, name: str) -> None:
         np.testing.assert_array_equal(a, e)
 
 
+WITH_WEIGHTS = sorted(name for name in CALLS if "conv" in name)
+
+
+@pytest.mark.parametrize("name", WITH_WEIGHTS)
+def test_a_gradient_that_is_not_needed_is_none_and_changes_no_other(op: Op, name: str) -> None:
+    y, cache = op.forward(*inputs(name), **CALLS[name][1])
+    full = op.backward(y, cache)
+    for need_dx, need_dw in ((True, False), (False, True), (False, False)):
+        gradients = op.backward(y, cache, need_dx=need_dx, need_dw=need_dw)
+        for g, e, needed in zip(gradients, full, (need_dx, need_dw, need_dw), strict=True):
+            if needed:
+                np.testing.assert_array_equal(g, e, strict=True)
+            else:
+                assert g is None
+
+
 @pytest.mark.parametrize("batch", [0, 1])
 def test_small_batches(op: Op, name: str, batch: int) -> None:
     arrays = inputs(name, "float32", batch=batch)

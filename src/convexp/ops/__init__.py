@@ -2,18 +2,19 @@
 
 A *backend* is a value: one `Ops` table, whose fields are `Op` pairs of functions.
 
-==================  ==============================================  ============================
+==================  ==============================================  =============================
 op                  forward                                         backward
-==================  ==============================================  ============================
-conv                ``(x, w, b, *, stride, pad) -> y, cache``       ``(dy, cache) -> dx, dw, db``
+==================  ==============================================  =============================
+conv                ``(x, w, b, *, stride, pad) -> y, cache``       ``(dy, cache, *, need_dx=True,
+                                                                    need_dw=True) -> dx, dw, db``
 max_pool            ``(x, *, size, stride) -> y, cache``            ``(dy, cache) -> dx``
 batchnorm           ``(x, gamma, beta, *, eps)                      ``(dy, cache)
                     -> y, (mean, var), cache``                      -> dx, dgamma, dbeta``
 spatial_batchnorm   as batchnorm, per channel of (N, C, H, W)       as batchnorm
-conv_relu           ``(x, w, b, *, stride, pad) -> y, cache``       ``(dy, cache) -> dx, dw, db``
-conv_relu_pool      ``(x, w, b, *, stride, pad, size,               ``(dy, cache) -> dx, dw, db``
+conv_relu           as conv                                         as conv
+conv_relu_pool      ``(x, w, b, *, stride, pad, size,               as conv
                     pool_stride) -> y, cache``
-==================  ==============================================  ============================
+==================  ==============================================  =============================
 
 The last two are *sandwiches*: a table that does not bring them gets them composed of its own
 primitives, so a backend writes only what it speeds up (see `Composed`).
@@ -45,7 +46,9 @@ The rules of the contract:
    batches of 0 and of 1: all are right in every backend.
 5. A tie in max_pool goes to the first maximum in row-major order. NaN propagates: a window that
    holds a NaN yields NaN, and its gradient goes to the first NaN.
-6. A shape that does not fit is a ValueError from `convexp.ops.shapes`, raised before any
+6. A backward that takes ``need_dx`` and ``need_dw`` computes what is needed, the same numbers as
+   when all is, and returns None for the rest; ``db`` goes with ``dw``.
+7. A shape that does not fit is a ValueError from `convexp.ops.shapes`, raised before any
    arithmetic; it says the shapes and the rule.
 """
 

@@ -25,10 +25,14 @@ def conv_relu_forward(
     return y, (conv_cache, relu_cache)
 
 
-def conv_relu_backward(dy: Array, cache: Any, *, conv: Op) -> tuple[Array, Array, Array]:
-    """Gradients ``dx, dw, db`` of `conv_relu_forward`."""
+def conv_relu_backward(
+    dy: Array, cache: Any, *, need_dx: bool = True, need_dw: bool = True, conv: Op
+) -> tuple[Array | None, Array | None, Array | None]:
+    """Gradients ``dx, dw, db`` of `conv_relu_forward`, None where they are not needed."""
     conv_cache, relu_cache = cache
-    dx, dw, db = conv.backward(relu.backward(dy, relu_cache), conv_cache)
+    dx, dw, db = conv.backward(
+        relu.backward(dy, relu_cache), conv_cache, need_dx=need_dx, need_dw=need_dw
+    )
     return dx, dw, db
 
 
@@ -54,11 +58,18 @@ def conv_relu_pool_forward(
 
 
 def conv_relu_pool_backward(
-    dy: Array, cache: Any, *, conv: Op, max_pool: Op
-) -> tuple[Array, Array, Array]:
-    """Gradients ``dx, dw, db`` of `conv_relu_pool_forward`."""
+    dy: Array,
+    cache: Any,
+    *,
+    need_dx: bool = True,
+    need_dw: bool = True,
+    conv: Op,
+    max_pool: Op,
+) -> tuple[Array | None, Array | None, Array | None]:
+    """Gradients ``dx, dw, db`` of `conv_relu_pool_forward`, None where they are not needed."""
     conv_relu_cache, pool_cache = cache
-    return conv_relu_backward(max_pool.backward(dy, pool_cache), conv_relu_cache, conv=conv)
+    da = max_pool.backward(dy, pool_cache)
+    return conv_relu_backward(da, conv_relu_cache, need_dx=need_dx, need_dw=need_dw, conv=conv)
 
 
 class Sandwich(NamedTuple):

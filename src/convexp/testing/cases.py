@@ -19,7 +19,7 @@ from convexp.ops.shapes import Shape
 Anything = npt.NDArray[Any]
 """An array of any dtype: what an op is given may be whole numbers, too."""
 
-Rule = Literal["agreement", "gradient", "parts", "refusal", "twice"]
+Rule = Literal["agreement", "gradient", "needed", "parts", "refusal", "twice"]
 
 OPS = ("conv", "max_pool", "batchnorm", "spatial_batchnorm", "conv_relu", "conv_relu_pool")
 """The ops in the order in which they are shown: the sandwiches after what they are made of."""
@@ -85,7 +85,8 @@ class Case:
         shapes: of its inputs, in their order.
         arguments: its keyword arguments.
         rule: ``agreement`` with the reference, or the ``gradient`` with the numerical one; a
-            backward ``twice`` on one cache; the ``parts`` of a sandwich; ``refusal`` of a shape.
+            backward ``twice`` on one cache, or of the ``needed`` gradients alone; the ``parts`` of
+            a sandwich; ``refusal`` of a shape.
         dtype: of the inputs.
         dy_dtype: of the gradient that flows in; the output's if None.
         values: how ``x`` is drawn, a key of `VALUES`; the others are normal, but whole if it is.
@@ -128,6 +129,8 @@ class Case:
             words.insert(0, "by differences:")
         elif self.rule == "twice":
             words.insert(0, "backward twice:")
+        elif self.rule == "needed":
+            words.insert(0, "dx alone, dw and db alone:")
         elif self.rule == "parts":
             words.insert(0, "as its parts:")
         elif self.wrong is not None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from convexp.ops.shapes import Shape
-from convexp.testing.cases import LAYOUTS, Case
+from convexp.testing.cases import INPUTS, LAYOUTS, Case
 
 CONV: list[tuple[Shape, Shape, Any, Any]] = [  # x, w, stride, pad
     ((1, 1, 1, 2), (1, 1, 1, 1), 1, 0),
@@ -149,6 +149,8 @@ def _rules(op: str) -> Iterator[Case]:
     smooth = "distinct" if op == "max_pool" else "normal"  # differences want no tie
     yield replace(typical, rule="gradient", values=smooth)
     yield replace(typical, rule="twice")
+    if "w" in INPUTS[op]:
+        yield replace(typical, rule="needed")
     yield replace(typical, special=np.nan)
     yield replace(typical, dtype="int64")
     yield replace(typical, dtype="float32", dy_dtype="float64")

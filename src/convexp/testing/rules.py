@@ -220,6 +220,31 @@ def _twice(ops: Ops, examination: Examination) -> None:
     examination.compare(again, want, dict.fromkeys(names, 1.0), 0.0)
 
 
+def _needed(ops: Ops, examination: Examination) -> None:
+    """Each gradient is the same whether the others are needed or not."""
+    case, op = examination.case, getattr(ops, examination.case.op)
+    rng, inputs = _inputs(examination)
+    examination.lines.append(_forward_line(case))
+    y, statistics, cache = bounds.forward(op, case, inputs)
+    dy = _flow(examination, rng, y, y.dtype)
+    names = GRADIENTS[case.op]
+    examination.lines += [
+        _backward_line(case),
+        f"want = dict({', '.join(f'{n}={n}.copy()' for n in names)})",
+        f"dx, _, _ = ops.{case.op}.backward(dy, cache, need_dw=False)",
+        f"_, dw, db = ops.{case.op}.backward(dy, cache, need_dx=False)",
+    ]
+    full = bounds.named(case, y, statistics, op.backward(dy, cache))
+    want = {name: np.array(full[name]) for name in names}
+    dx, _, _ = op.backward(dy, cache, need_dw=False)
+    _, dw, db = op.backward(dy, cache, need_dx=False)
+    got = {"dx": dx, "dw": dw, "db": db}
+    for name, a in got.items():
+        _demand_form(examination, name, a, want[name].shape, y.dtype, {"dy": dy})
+    if not examination.objections:
+        examination.compare(got, want, dict.fromkeys(names, 1.0), 0.0)
+
+
 def _parts(ops: Ops, examination: Examination) -> None:
     """A sandwich gives what the table's own primitives give one after the other."""
     case = examination.case
@@ -304,6 +329,7 @@ def _doubles(inputs: Mapping[str, Anything]) -> dict[str, Anything]:
 RULES: dict[str, Callable[[Ops, Examination], None]] = {
     "agreement": _agreement,
     "gradient": _gradient,
+    "needed": _needed,
     "parts": _parts,
     "refusal": _refusal,
     "twice": _twice,

@@ -115,15 +115,17 @@ def forward(x, w, b, *, stride, pad):
     return y, Cache(x, w, b, stride, pad)
 
 
-def backward(dy, cache):
+def backward(dy, cache, *, need_dx=True, need_dw=True):
     """Gradients of the convolution.
 
     Args:
         dy: gradient of the loss with respect to ``y``, ``(N, F, H_out, W_out)``.
         cache: what `forward` returned.
+        need_dx: whether ``dx`` is needed.
+        need_dw: whether ``dw`` and ``db`` are.
 
     Returns:
-        ``dx, dw, db``, of the shapes of ``x, w, b``.
+        ``dx, dw, db``, of the shapes of ``x, w, b``; None for what is not needed.
 
     Raises:
         ValueError: ``dy`` has not the shape of ``y``.
@@ -133,15 +135,21 @@ def backward(dy, cache):
     shape = conv_shape(x.shape, w.shape, b.shape, stride=stride, pad=pad)
     check_gradient(dy.shape, shape)
     dy = np.ascontiguousarray(dy, x.dtype)
-    dx, dw, db = np.empty_like(x), np.zeros_like(w), np.empty_like(b)
-    if x.dtype == np.float32:
-        _input_gradient[float](dy, x, w, stride, pad, dx)
-        _weight_gradient[float](dy, x, w, stride, pad, dw)
-        _bias_gradient[float](dy, db)
-    else:
-        _input_gradient[double](dy, x, w, stride, pad, dx)
-        _weight_gradient[double](dy, x, w, stride, pad, dw)
-        _bias_gradient[double](dy, db)
+    dx = dw = db = None
+    if need_dx:
+        dx = np.empty_like(x)
+        if x.dtype == np.float32:
+            _input_gradient[float](dy, x, w, stride, pad, dx)
+        else:
+            _input_gradient[double](dy, x, w, stride, pad, dx)
+    if need_dw:
+        dw, db = np.zeros_like(w), np.empty_like(b)
+        if x.dtype == np.float32:
+            _weight_gradient[float](dy, x, w, stride, pad, dw)
+            _bias_gradient[float](dy, db)
+        else:
+            _weight_gradient[double](dy, x, w, stride, pad, dw)
+            _bias_gradient[double](dy, db)
     return dx, dw, db
 
 

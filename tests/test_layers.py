@@ -27,7 +27,7 @@ CONV = {"num_filters": 3, "filter_size": (3, 2), "stride": (1, 2), "pad": (1, 0)
 NORM = {"momentum": 0.9, "eps": 1e-5, "dtype": "float64"}
 
 LAYERS: dict[str, Callable[[Ops, np.random.Generator], Layer]] = {
-    "affine": lambda ops, rng: Affine((7,), num_outputs=4, rng=rng, **SIZES),
+    "affine": lambda ops, rng: Affine((7,), num_outputs=4, ops=ops, rng=rng, **SIZES),
     "conv": lambda ops, rng: Conv(IMAGE, ops=ops, rng=rng, **CONV),
     "conv_relu": lambda ops, rng: ConvReLU(IMAGE, ops=ops, rng=rng, **CONV),
     "conv_relu_pool": lambda ops, rng: ConvReLUPool(
@@ -103,18 +103,18 @@ def test_float32_stays_float32(name: str, ops: Ops, rng: np.random.Generator) ->
         assert {k: a.dtype for k, a in arrays.items()} == dict.fromkeys(arrays, np.float32)
 
 
-def test_an_affine_layer_is_a_matrix_product(rng: np.random.Generator) -> None:
-    layer = Affine((3,), num_outputs=2, rng=rng, **SIZES)
+def test_an_affine_layer_is_a_matrix_product(ops: Ops, rng: np.random.Generator) -> None:
+    layer = Affine((3,), num_outputs=2, ops=ops, rng=rng, **SIZES)
     layer.parameters["w"][...] = [[1, 2], [3, 4], [5, 6]]
     layer.parameters["b"][...] = [0.5, -0.5]
     y, _ = layer.forward(np.array([[1.0, 0, -1]]), train=True)
     np.testing.assert_array_equal(y, [[-3.5, -4.5]])
 
 
-def test_weights_are_drawn_at_the_scale_and_alike_in_both_dtypes() -> None:
+def test_weights_are_drawn_at_the_scale_and_alike_in_both_dtypes(ops: Ops) -> None:
     def weights(dtype: str) -> np.ndarray:
         rng = np.random.default_rng(3)
-        layer = Affine((300,), num_outputs=200, weight_scale=0.01, rng=rng, dtype=dtype)
+        layer = Affine((300,), num_outputs=200, weight_scale=0.01, rng=rng, dtype=dtype, ops=ops)
         return layer.parameters["w"]
 
     assert weights("float64").std() == pytest.approx(0.01, rel=0.02)
@@ -173,5 +173,7 @@ def test_a_layer_that_does_not_fit_is_refused_when_it_is_built(
         Conv(IMAGE, ops=ops, rng=rng, **big)
     with pytest.raises(ValueError, match="pooling window of 6x6 does not fit"):
         ConvReLUPool(IMAGE, pool_size=6, pool_stride=1, ops=ops, rng=rng, **CONV)
+    with pytest.raises(ValueError, match=r"axes \(N, D\)"):
+        Affine(IMAGE, num_outputs=3, ops=ops, rng=rng, **SIZES)
     with pytest.raises(ValueError, match=r"axes \(N, C, H, W\)"):
         SpatialBatchNorm((3,), ops=ops, **NORM)

@@ -79,7 +79,9 @@ def test_the_times_are_those_of_the_steps(tiny: Dataset) -> None:
     metrics = record[-1][1]
     costs = {name: value for name, value in metrics.items() if name.startswith("time/")}
     assert costs.keys() == {
-        f"time/{op}.{way}" for op in ("conv", "max_pool") for way in ("forward", "backward")
+        f"time/{op}.{way}"
+        for op in ("conv", "max_pool", "affine")
+        for way in ("forward", "backward")
     }
     seconds = len(tiny.train) / metrics["images_per_second"]
     assert 0 < 3 * sum(costs.values()) / 1e3 < seconds

@@ -9,8 +9,7 @@
 - ``parameters`` are trained; ``state`` (running averages) is kept with them but not trained. A
   parameter named ``w`` is a weight: it, and nothing else, is decayed and regularized.
 
-A layer that has an op in the `Ops` table calls it; what is a matrix product or one pass over
-memory is NumPy.
+A layer that has an op in the `Ops` table calls it; what is one pass over memory is NumPy.
 """
 
 from __future__ import annotations
@@ -28,6 +27,7 @@ from convexp.ops.shapes import (
     Array,
     Pair,
     Shape,
+    affine_shape,
     as_pair,
     batchnorm_shape,
     conv_shape,
@@ -58,7 +58,7 @@ class Layer(ABC):
 
 
 class Affine(Layer):
-    """``y = x w + b``: a matrix product, ``(N, D) -> (N, M)``.
+    """``y = x w + b`` by the table's ``affine``, ``(N, D) -> (N, M)``.
 
     Args:
         input_shape: ``(D,)``.
@@ -66,6 +66,10 @@ class Affine(Layer):
         weight_scale: standard deviation of the normal distribution the weights are drawn from.
         rng: what they are drawn by.
         dtype: of the parameters, float32 or float64.
+        ops: the table.
+
+    Raises:
+        ValueError: the input has another number of axes.
     """
 
     def __init__(
@@ -76,22 +80,25 @@ class Affine(Layer):
         weight_scale: float,
         rng: np.random.Generator,
         dtype: npt.DTypeLike,
+        ops: Ops,
     ) -> None:
-        super().__init__((num_outputs,))
+        w_shape = (*input_shape, num_outputs)
+        super().__init__(affine_shape((1, *input_shape), w_shape, w_shape[1:])[1:])
         self.parameters = {
-            "w": normal((*input_shape, num_outputs), weight_scale, rng, dtype),
+            "w": normal(w_shape, weight_scale, rng, dtype),
             "b": np.zeros(num_outputs, dtype),
         }
+        self.ops = ops
 
-    def forward(self, x: Array, *, train: bool) -> tuple[Array, Array]:
-        return x @ self.parameters["w"] + self.parameters["b"], x
+    def forward(self, x: Array, *, train: bool) -> tuple[Array, Any]:
+        y, cache = self.ops.affine.forward(x, self.parameters["w"], self.parameters["b"])
+        return y, cache
 
     def backward(
-        self, dy: Array, cache: Array, *, need_dx: bool = True
+        self, dy: Array, cache: Any, *, need_dx: bool = True
     ) -> tuple[Array | None, Gradients]:
-        # dx = dy w^T;  dw = x^T dy;  db = sum over n of dy
-        dx = dy @ self.parameters["w"].T if need_dx else None
-        return dx, {"w": cache.T @ dy, "b": dy.sum(axis=0)}
+        dx, dw, db = self.ops.affine.backward(dy, cache, need_dx=need_dx)
+        return dx, {"w": dw, "b": db}
 
 
 class Conv(Layer):

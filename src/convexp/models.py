@@ -142,7 +142,12 @@ def three_layer(
     _, H, W = input_shape
     if filter_size > min(H, W):  # padding would make it fit, onto zeros for the most part
         raise ValueError(f"filter_size {filter_size} is larger than the images of {H}x{W}")
-    weights: dict[str, Any] = {"weight_scale": weight_scale, "rng": rng, "dtype": dtype}
+    weights: dict[str, Any] = {
+        "weight_scale": weight_scale,
+        "rng": rng,
+        "dtype": dtype,
+        "ops": ops,
+    }
     conv1 = ConvReLUPool(
         input_shape,
         num_filters=num_filters,
@@ -151,7 +156,6 @@ def three_layer(
         pad=(filter_size - 1) // 2,
         pool_size=2,
         pool_stride=2,
-        ops=ops,
         **weights,
     )
     flatten = Flatten(conv1.output_shape)
@@ -200,7 +204,12 @@ def fully_connected(
         rng: draws the weights and, from a generator spawned of it, the dropout masks.
     """
     (masks,) = rng.spawn(1)
-    weights: dict[str, Any] = {"weight_scale": weight_scale, "rng": rng, "dtype": dtype}
+    weights: dict[str, Any] = {
+        "weight_scale": weight_scale,
+        "rng": rng,
+        "dtype": dtype,
+        "ops": ops,
+    }
     layers: dict[str, Layer] = {"flatten": (last := Flatten(input_shape))}
     shape = last.output_shape
     for i, num_outputs in zip(count(1), hidden_dims):

@@ -18,6 +18,7 @@ from convexp.plugins import naive
 # Each op's array shapes and keyword arguments.
 CALLS: dict[str, tuple[list[tuple[int, ...]], dict[str, Any]]] = {
     "conv": ([(3, 2, 6, 8), (4, 2, 3, 2), (4,)], {"stride": (2, 1), "pad": (1, 2)}),
+    "affine": ([(6, 5), (5, 4), (4,)], {}),
     "max_pool": ([(3, 2, 6, 8)], {"size": (3, 2), "stride": (2, 3)}),
     "batchnorm": ([(6, 5), (5,), (5,)], {"eps": 1e-3}),
     "spatial_batchnorm": ([(3, 4, 2, 3), (4,), (4,)], {"eps": 1e-3}),
@@ -187,7 +188,7 @@ def test_backward_can_run_twice_on_one_cache(op: Op, name: str) -> None:
         np.testing.assert_array_equal(a, e)
 
 
-WITH_WEIGHTS = sorted(name for name in CALLS if "conv" in name)
+WITH_WEIGHTS = ("affine", "conv", "conv_relu", "conv_relu_pool")
 
 
 @pytest.mark.parametrize("name", WITH_WEIGHTS)
@@ -236,10 +237,11 @@ def test_arrays_that_do_not_fit_are_an_error(op: Op, name: str) -> None:
 
 
 def test_hyperparameters_are_keywords_and_have_no_defaults(op: Op, name: str) -> None:
+    if CALLS[name][1]:  # affine has none
+        with pytest.raises(TypeError):
+            op.forward(*inputs(name))
     with pytest.raises(TypeError):
-        op.forward(*inputs(name))
-    with pytest.raises(TypeError):
-        op.forward(*inputs(name), *CALLS[name][1].values())
+        op.forward(*inputs(name), *CALLS[name][1].values() or (1,))
 
 
 def test_a_table_refuses_what_is_no_op(ops: Ops) -> None:

@@ -10,7 +10,7 @@ from convexp.ops.sandwiches import SANDWICHES
 from convexp.plugins import load, mixing, select
 
 NONE: dict[str, str | None] = dict.fromkeys(
-    ("conv", "max_pool", "batchnorm", "spatial_batchnorm", "conv_relu", "conv_relu_pool")
+    ("conv", "affine", "max_pool", "batchnorm", "spatial_batchnorm", "conv_relu", "conv_relu_pool")
 )
 
 

@@ -7,6 +7,7 @@ op                  forward                                         backward
 ==================  ==============================================  =============================
 conv                ``(x, w, b, *, stride, pad) -> y, cache``       ``(dy, cache, *, need_dx=True,
                                                                     need_dw=True) -> dx, dw, db``
+affine              ``(x, w, b) -> y, cache``                       as conv
 max_pool            ``(x, *, size, stride) -> y, cache``            ``(dy, cache) -> dx``
 batchnorm           ``(x, gamma, beta, *, eps)                      ``(dy, cache)
                     -> y, (mean, var), cache``                      -> dx, dgamma, dbeta``
@@ -27,7 +28,7 @@ The dimension alphabet, used everywhere:
 ``F``        filters, which are the channels of the output
 ``HH, WW``   height and width of a filter or of a pooling window
 ``H_out``    ``(H + 2 * pad - HH) // stride + 1``; ``W_out`` likewise
-``D``        features of a vector
+``D, M``     features of a vector that goes in, of one that comes out
 ===========  =====================================================================
 
 The rules of the contract:
@@ -38,7 +39,7 @@ The rules of the contract:
 2. Running averages and the switch between training and evaluation live in the layer, never in
    an op. The ``(mean, var)`` of a batch norm are the batch's own, the variance biased (divided
    by the number of values); those of an empty batch are zeros.
-3. Layout ``(N, C, H, W)`` and ``(F, C, HH, WW)``. float32 and float64 come out as they went in;
+3. Layout ``(N, C, H, W)``, ``(F, C, HH, WW)`` and ``(D, M)``. float32 and float64 come out as they went in;
    integers and mixtures are promoted (`convexp.ops.shapes.float_dtype`). Inputs may be
    read-only, non-contiguous or Fortran-ordered, and are never written. Outputs are C-contiguous.
 4. ``H != W``, ``HH != WW``, ``stride``, ``pad`` and ``size`` per axis (an int or a pair
@@ -100,6 +101,7 @@ class Ops:
     """
 
     conv: Op
+    affine: Op
     max_pool: Op
     batchnorm: Op
     spatial_batchnorm: Op

@@ -83,6 +83,26 @@ def max_pool_shape(x: Shape, *, size: Pair, stride: Pair) -> tuple[int, int, int
     return x[0], x[1], *out
 
 
+def affine_shape(x: Shape, w: Shape, b: Shape) -> tuple[int, int]:
+    """Shape ``(N, M)`` of an affine map.
+
+    Args:
+        x: shape of the features, ``(N, D)``.
+        w: shape of the weights, ``(D, M)``.
+        b: shape of the biases, ``(M,)``.
+
+    Raises:
+        ValueError: the shapes do not fit together.
+    """
+    _check_axes(x, "x", "(N, D)")
+    _check_axes(w, "w", "(D, M)")
+    if x[1] != w[0]:
+        raise ValueError(f"x {x} has {x[1]} features, but the weights w {w} take {w[0]}")
+    if b != w[1:]:
+        raise ValueError(f"b {b} must hold one bias for each output of the weights w {w}: {w[1:]}")
+    return x[0], w[1]
+
+
 def batchnorm_shape(x: Shape, gamma: Shape, beta: Shape) -> tuple[int, int]:
     """Shape ``(N, D)`` of a batch norm, which is its input's; gamma and beta are ``(D,)``.
 

@@ -21,11 +21,20 @@ Anything = npt.NDArray[Any]
 
 Rule = Literal["agreement", "gradient", "needed", "parts", "refusal", "twice"]
 
-OPS = ("conv", "max_pool", "batchnorm", "spatial_batchnorm", "conv_relu", "conv_relu_pool")
+OPS = (
+    "conv",
+    "affine",
+    "max_pool",
+    "batchnorm",
+    "spatial_batchnorm",
+    "conv_relu",
+    "conv_relu_pool",
+)
 """The ops in the order in which they are shown: the sandwiches after what they are made of."""
 
 INPUTS = {
     "conv": ("x", "w", "b"),
+    "affine": ("x", "w", "b"),
     "max_pool": ("x",),
     "batchnorm": ("x", "gamma", "beta"),
     "spatial_batchnorm": ("x", "gamma", "beta"),

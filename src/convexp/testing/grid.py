@@ -31,6 +31,20 @@ CONV: list[tuple[Shape, Shape, Any, Any]] = [  # x, w, stride, pad
     ((2, 3, 6, 33), (9, 3, 3, 3), 1, 1),  # several vectors in a row
 ]
 
+AFFINE: list[tuple[Shape, Shape]] = [  # x, w
+    ((1, 1), (1, 1)),
+    ((1, 2), (2, 1)),
+    ((2, 1), (1, 3)),
+    ((0, 3), (3, 2)),  # no row
+    ((1, 4), (4, 3)),
+    ((3, 2), (2, 5)),
+    ((16, 16), (16, 16)),
+    ((3, 17), (17, 1)),
+    ((1, 40), (40, 35)),
+    ((7, 33), (33, 19)),
+    ((50, 70), (70, 100)),
+]
+
 POOL: list[tuple[Shape, Any, Any]] = [  # x, size, stride
     ((1, 1, 1, 2), 1, 1),
     ((1, 1, 2, 3), (1, 2), 1),  # overlapping
@@ -80,6 +94,7 @@ SANDWICHED: list[tuple[Shape, Shape, Any, Any, Any, Any]] = [  # and the pool's 
 # The call on which the rules are tried that do not depend on the shape.
 TYPICAL: dict[str, Case] = {
     "conv": Case("conv", ((2, 2, 4, 5), (3, 2, 3, 2), (3,)), {"stride": (2, 1), "pad": (1, 2)}),
+    "affine": Case("affine", ((5, 4), (4, 3), (3,)), {}),
     "max_pool": Case(
         "max_pool", ((2, 2, 5, 6),), {"size": (3, 2), "stride": (2, 1)}, values="whole"
     ),
@@ -100,6 +115,12 @@ WRONG: dict[str, list[tuple[str, str]]] = {
     "conv": [
         ("x", "x without its channel axis"),
         ("w", "w of another number of channels"),
+        ("b", "b with an entry too many"),
+        ("dy", "dy of another shape"),
+    ],
+    "affine": [
+        ("x", "x of three axes"),
+        ("w", "w with a row too many"),
         ("b", "b with an entry too many"),
         ("dy", "dy of another shape"),
     ],
@@ -129,6 +150,9 @@ def _shapes(op: str) -> Iterator[Case]:
     if op == "conv":
         for x, w, stride, pad in CONV:
             yield Case(op, (x, w, w[:1]), {"stride": stride, "pad": pad})
+    elif op == "affine":
+        for x, w in AFFINE:
+            yield Case(op, (x, w, w[1:]), {})
     elif op == "max_pool":
         for x, size, stride in POOL:
             yield Case(op, (x,), {"size": size, "stride": stride}, values="whole")

@@ -318,7 +318,7 @@ def _spoilt(a: Anything, what: str, words: str) -> tuple[Anything, str]:
         return a[..., None], "x = x[..., None]"
     if words == "a filter larger than the image":
         return np.tile(a, (9, 9)), "w = np.tile(w, (9, 9))"
-    axis = 1 if what == "w" else 0
+    axis = 1 if words == "w of another number of channels" else 0
     return np.concatenate([a, a], axis), f"{what} = np.concatenate([{what}, {what}], {axis})"
 
 

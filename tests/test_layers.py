@@ -17,6 +17,7 @@ from convexp.layers import (
     MaxPool,
     ReLU,
     SpatialBatchNorm,
+    SpatialBatchNormReLU,
 )
 from convexp.ops import Ops
 from convexp.testing import numerical_gradient, relative_error
@@ -39,6 +40,7 @@ LAYERS: dict[str, Callable[[Ops, np.random.Generator], Layer]] = {
     "dropout": lambda ops, rng: Dropout(IMAGE, rate=0.3, rng=np.random.default_rng(7)),
     "batchnorm": lambda ops, rng: BatchNorm((7,), ops=ops, **NORM),
     "spatial_batchnorm": lambda ops, rng: SpatialBatchNorm(IMAGE, ops=ops, **NORM),
+    "spatial_batchnorm_relu": lambda ops, rng: SpatialBatchNormReLU(IMAGE, ops=ops, **NORM),
 }
 INPUTS = {"affine": (7,), "batchnorm": (7,)}
 
@@ -153,6 +155,21 @@ def test_running_averages_follow_the_batches_and_serve_in_evaluation(ops: Ops) -
     np.testing.assert_allclose(y.std(axis=(0, 2, 3)), 1, atol=0.1)
     for key, value in before.items():
         np.testing.assert_array_equal(layer.state[key], value)
+
+
+def test_a_rectified_norm_is_the_norm_and_the_rectifier(ops: Ops, rng: np.random.Generator) -> None:
+    apart, together = (
+        SpatialBatchNorm(IMAGE, ops=ops, **NORM),
+        SpatialBatchNormReLU(IMAGE, ops=ops, **NORM),
+    )
+    x = rng.normal(1, 2, (4, *IMAGE))
+    for train in (True, False):
+        y, _ = apart.forward(x, train=train)
+        rectified, _ = together.forward(x, train=train)
+        assert (y < 0).any()
+        np.testing.assert_allclose(rectified, np.maximum(y, 0), rtol=1e-12, atol=1e-12)
+        for key, average in apart.state.items():
+            np.testing.assert_allclose(together.state[key], average, rtol=1e-12)
 
 
 def test_an_empty_batch_leaves_the_running_averages_alone(ops: Ops) -> None:

@@ -373,6 +373,25 @@ class SpatialBatchNorm(BatchNorm):
     axes = (0, 2, 3)
 
 
+class SpatialBatchNormReLU(SpatialBatchNorm):
+    """`SpatialBatchNorm` and rectifier, in training by the table's ``spatial_batchnorm_relu``."""
+
+    op = "spatial_batchnorm_relu"
+
+    def forward(self, x: Array, *, train: bool) -> tuple[Array, Any]:
+        y, norm_cache = super().forward(x, train=train)
+        if train:  # the op has rectified
+            return y, (norm_cache, None)
+        y, relu_cache = relu.forward(y)
+        return y, (norm_cache, relu_cache)
+
+    def backward(self, dy: Array, cache: Any, *, need_dx: bool = True) -> tuple[Array, Gradients]:
+        norm_cache, relu_cache = cache
+        if relu_cache is not None:
+            dy = relu.backward(dy, relu_cache)
+        return super().backward(dy, norm_cache)
+
+
 def normal(shape: Shape, scale: float, rng: np.random.Generator, dtype: npt.DTypeLike) -> Array:
     """Normal weights of standard deviation ``scale``; the same draws whatever the dtype."""
     return (scale * rng.standard_normal(shape)).astype(dtype)

@@ -27,6 +27,7 @@ CALLS: dict[str, tuple[list[tuple[int, ...]], dict[str, Any]]] = {
         [(3, 2, 6, 8), (4, 2, 3, 2), (4,)],
         {"stride": 1, "pad": 1, "size": 2, "pool_stride": 2},
     ),
+    "spatial_batchnorm_relu": ([(3, 4, 2, 3), (4,), (4,)], {"eps": 1e-3}),
 }
 
 

@@ -2,22 +2,23 @@
 
 A *backend* is a value: one `Ops` table, whose fields are `Op` pairs of functions.
 
-==================  ==============================================  =============================
-op                  forward                                         backward
-==================  ==============================================  =============================
-conv                ``(x, w, b, *, stride, pad) -> y, cache``       ``(dy, cache, *, need_dx=True,
+======================  ==========================================  ==============================
+op                      forward                                     backward
+======================  ==========================================  ==============================
+conv                    ``(x, w, b, *, stride, pad) -> y, cache``   ``(dy, cache, *, need_dx=True,
                                                                     need_dw=True) -> dx, dw, db``
-affine              ``(x, w, b) -> y, cache``                       as conv
-max_pool            ``(x, *, size, stride) -> y, cache``            ``(dy, cache) -> dx``
-batchnorm           ``(x, gamma, beta, *, eps)                      ``(dy, cache)
-                    -> y, (mean, var), cache``                      -> dx, dgamma, dbeta``
-spatial_batchnorm   as batchnorm, per channel of (N, C, H, W)       as batchnorm
-conv_relu           as conv                                         as conv
-conv_relu_pool      ``(x, w, b, *, stride, pad, size,               as conv
-                    pool_stride) -> y, cache``
-==================  ==============================================  =============================
+affine                  ``(x, w, b) -> y, cache``                   as conv
+max_pool                ``(x, *, size, stride) -> y, cache``        ``(dy, cache) -> dx``
+batchnorm               ``(x, gamma, beta, *, eps)                  ``(dy, cache)
+                        -> y, (mean, var), cache``                  -> dx, dgamma, dbeta``
+spatial_batchnorm       as batchnorm, per channel of (N, C, H, W)   as batchnorm
+conv_relu               as conv                                     as conv
+conv_relu_pool          ``(x, w, b, *, stride, pad, size,           as conv
+                        pool_stride) -> y, cache``
+spatial_batchnorm_relu  as spatial_batchnorm                        as batchnorm
+======================  ==========================================  ==============================
 
-The last two are *sandwiches*: a table that does not bring them gets them composed of its own
+The last three are *sandwiches*: a table that does not bring them gets them composed of its own
 primitives, so a backend writes only what it speeds up (see `Composed`).
 
 The dimension alphabet, used everywhere:
@@ -39,9 +40,10 @@ The rules of the contract:
 2. Running averages and the switch between training and evaluation live in the layer, never in
    an op. The ``(mean, var)`` of a batch norm are the batch's own, the variance biased (divided
    by the number of values); those of an empty batch are zeros.
-3. Layout ``(N, C, H, W)``, ``(F, C, HH, WW)`` and ``(D, M)``. float32 and float64 come out as they went in;
-   integers and mixtures are promoted (`convexp.ops.shapes.float_dtype`). Inputs may be
-   read-only, non-contiguous or Fortran-ordered, and are never written. Outputs are C-contiguous.
+3. Layout ``(N, C, H, W)``, ``(F, C, HH, WW)`` and ``(D, M)``. float32 and float64 come out as
+   they went in; integers and mixtures are promoted (`convexp.ops.shapes.float_dtype`). Inputs may
+   be read-only, non-contiguous or Fortran-ordered, and are never written. Outputs are
+   C-contiguous.
 4. ``H != W``, ``HH != WW``, ``stride``, ``pad`` and ``size`` per axis (an int or a pair
    ``(vertical, horizontal)``), windows that overlap and windows that do not tile the input,
    batches of 0 and of 1: all are right in every backend.
@@ -107,6 +109,7 @@ class Ops:
     spatial_batchnorm: Op
     conv_relu: Op = COMPOSED
     conv_relu_pool: Op = COMPOSED
+    spatial_batchnorm_relu: Op = COMPOSED
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -29,6 +29,7 @@ OPS = (
     "spatial_batchnorm",
     "conv_relu",
     "conv_relu_pool",
+    "spatial_batchnorm_relu",
 )
 """The ops in the order in which they are shown: the sandwiches after what they are made of."""
 
@@ -40,10 +41,9 @@ INPUTS = {
     "spatial_batchnorm": ("x", "gamma", "beta"),
     "conv_relu": ("x", "w", "b"),
     "conv_relu_pool": ("x", "w", "b"),
+    "spatial_batchnorm_relu": ("x", "gamma", "beta"),
 }
-OUTPUTS = {op: ("y",) for op in OPS} | {
-    op: ("y", "mean", "var") for op in ("batchnorm", "spatial_batchnorm")
-}
+OUTPUTS = {op: ("y", "mean", "var") if "norm" in op else ("y",) for op in OPS}
 GRADIENTS = {op: tuple(f"d{name}" for name in INPUTS[op]) for op in OPS}
 
 # How the numbers are drawn, as text with {shape} and as function; b, gamma and beta, too.

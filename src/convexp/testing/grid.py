@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from convexp.ops.sandwiches import SANDWICHES
 from convexp.ops.shapes import Shape
 from convexp.testing.cases import INPUTS, LAYOUTS, Case
 
@@ -82,6 +83,8 @@ NORM: dict[str, list[tuple[Shape, float]]] = {  # x, eps
     ],
 }
 
+NORM["spatial_batchnorm_relu"] = NORM["spatial_batchnorm"]
+
 SANDWICHED: list[tuple[Shape, Shape, Any, Any, Any, Any]] = [  # and the pool's size and stride
     ((1, 1, 2, 3), (1, 1, 2, 2), 1, 0, 1, 1),
     ((1, 1, 4, 3), (2, 1, 2, 1), 1, (0, 1), (1, 2), 1),
@@ -109,6 +112,9 @@ TYPICAL: dict[str, Case] = {
         {"stride": 1, "pad": 1, "size": 2, "pool_stride": 2},
         values="whole",
     ),
+    "spatial_batchnorm_relu": Case(
+        "spatial_batchnorm_relu", ((2, 3, 2, 4), (3,), (3,)), {"eps": 1e-3}
+    ),
 }
 
 WRONG: dict[str, list[tuple[str, str]]] = {
@@ -133,6 +139,7 @@ WRONG: dict[str, list[tuple[str, str]]] = {
     ],
 }
 WRONG["spatial_batchnorm"] = [("x", "x without its channel axis"), *WRONG["batchnorm"][1:]]
+WRONG["spatial_batchnorm_relu"] = WRONG["spatial_batchnorm"]
 WRONG["conv_relu"] = WRONG["conv_relu_pool"] = WRONG["conv"]
 TOO_LARGE = {"conv": "w", "conv_relu": "w", "max_pool": "size", "conv_relu_pool": "size"}
 
@@ -185,7 +192,7 @@ def _rules(op: str) -> Iterator[Case]:
         yield replace(typical, values="below zero")
     if op in NORM:
         yield replace(typical, values="far")
-    if op.startswith("conv_"):
+    if op in SANDWICHES:
         yield replace(typical, rule="parts")
     for wrong in WRONG[op]:
         yield replace(typical, rule="refusal", wrong=wrong)

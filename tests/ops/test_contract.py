@@ -5,13 +5,13 @@ from __future__ import annotations
 import inspect
 import pickle
 from collections.abc import Callable, Iterator
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
 import pytest
 
-from convexp.ops import Composed, Op, Ops
+from convexp.ops import OP_NAMES, Composed, Op, Ops
 from convexp.ops.shapes import Array
 from convexp.plugins import naive
 
@@ -67,7 +67,7 @@ def _flat(values: Any) -> Iterator[Array]:
 
 
 def test_all_calls_are_here() -> None:
-    assert sorted(CALLS) == sorted(field.name for field in fields(Ops))
+    assert sorted(CALLS) == sorted(OP_NAMES)
 
 
 def test_signatures_are_the_reference_s(op: Op, name: str) -> None:
@@ -250,6 +250,13 @@ def test_a_table_refuses_what_is_no_op(ops: Ops) -> None:
         replace(ops, conv=cast(Op, (ops.conv.forward, ops.conv.backward)))
     with pytest.raises(TypeError, match="forward and backward of the op 'max_pool' must be"):
         replace(ops, max_pool=Op(ops.max_pool.forward, cast(Any, None)))
+
+
+def test_a_table_refuses_what_is_no_update(ops: Ops) -> None:
+    with pytest.raises(TypeError, match="the updates must be Updates, not dict"):
+        replace(ops, updates=cast(Any, {}))
+    with pytest.raises(TypeError, match="the update 'adam' must be a function"):
+        replace(ops.updates, adam=cast(Any, None))
 
 
 def test_a_table_is_frozen(ops: Ops) -> None:

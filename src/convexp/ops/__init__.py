@@ -53,6 +53,9 @@ The rules of the contract:
    when all is, and returns None for the rest; ``db`` goes with ``dw``.
 7. A shape that does not fit is a ValueError from `convexp.ops.shapes`, raised before any
    arithmetic; it says the shapes and the rule.
+
+Beside the ops a table has `Updates`, the steps of the optimizers; they are no ops, so they come
+from the backend that a run names, whatever single ops it takes from others.
 """
 
 from __future__ import annotations
@@ -62,9 +65,10 @@ from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, NoReturn
 
+from convexp.ops.naive import updates as reference
 from convexp.ops.sandwiches import SANDWICHES
 
-__all__ = ["Composed", "Op", "Ops"]
+__all__ = ["OP_NAMES", "Composed", "Op", "Ops", "Updates"]
 
 
 @dataclass(frozen=True)
@@ -93,13 +97,37 @@ COMPOSED = Composed(_no_table, _no_table)
 
 
 @dataclass(frozen=True)
+class Updates:
+    """The steps of the optimizers on one parameter; `convexp.ops.naive.updates` is the contract.
+
+    A result does not depend on the number of threads. What a backend does not bring is NumPy's.
+
+    Raises:
+        TypeError: one of them cannot be called.
+    """
+
+    sgd: Callable[..., None] = reference.sgd
+    momentum: Callable[..., None] = reference.momentum
+    nesterov: Callable[..., None] = reference.nesterov
+    rmsprop: Callable[..., None] = reference.rmsprop
+    adam: Callable[..., None] = reference.adam
+    penalty: Callable[..., float] = reference.penalty
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            if not callable(getattr(self, field.name)):
+                raise TypeError(f"the update '{field.name}' must be a function")
+
+
+@dataclass(frozen=True)
 class Ops:
-    """A backend: one `Op` for each operation. The module's docstring is the contract.
+    """A backend: one `Op` for each operation, and the updates. The module says the contract.
 
     ``dataclasses.replace(naive.ops, conv=Op(my_forward, my_backward))`` is a whole backend.
 
     Raises:
-        TypeError: a field is not an `Op`, or one of its passes cannot be called.
+        TypeError: an op is not an `Op`, or one of its passes cannot be called, or the updates are
+            no `Updates`.
     """
 
     conv: Op
@@ -110,17 +138,20 @@ class Ops:
     conv_relu: Op = COMPOSED
     conv_relu_pool: Op = COMPOSED
     spatial_batchnorm_relu: Op = COMPOSED
+    updates: Updates = Updates()
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            op = getattr(self, field.name)
+        for name in OP_NAMES:
+            op = getattr(self, name)
             if not isinstance(op, Op):
-                raise TypeError(f"the op '{field.name}' must be an Op, not {type(op).__name__}")
+                raise TypeError(f"the op '{name}' must be an Op, not {type(op).__name__}")
             if not (callable(op.forward) and callable(op.backward)):
-                raise TypeError(f"forward and backward of the op '{field.name}' must be functions")
+                raise TypeError(f"forward and backward of the op '{name}' must be functions")
             if isinstance(op, Composed):
                 # Frozen for its users; this is still its construction.
-                object.__setattr__(self, field.name, self._compose(field.name))
+                object.__setattr__(self, name, self._compose(name))
+        if not isinstance(self.updates, Updates):
+            raise TypeError(f"the updates must be Updates, not {type(self.updates).__name__}")
 
     def _compose(self, name: str) -> Composed:
         sandwich = SANDWICHES[name]
@@ -128,3 +159,7 @@ class Ops:
         # is how process launchers hand it on.
         parts = {part: getattr(self, part) for part in sandwich.parts}
         return Composed(partial(sandwich.forward, **parts), partial(sandwich.backward, **parts))
+
+
+OP_NAMES = tuple(field.name for field in fields(Ops) if field.name != "updates")
+"""The ops in the order in which they are shown: the sandwiches after what they are made of."""

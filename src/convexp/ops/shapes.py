@@ -135,6 +135,30 @@ def check_gradient(dy: Shape, y: Shape) -> None:
         raise ValueError(f"dy {dy} must have the shape of the forward pass's output, {y}")
 
 
+def check_update(p: Array, g: Array, *averages: Array) -> None:
+    """A parameter and its averages must be writable in place, and the gradient of their shape.
+
+    Raises:
+        ValueError: the parameter or an average is not C-contiguous, not writable or of another
+            dtype than float32 and float64, or the shapes or dtypes of the arrays differ.
+    """
+    for a in (p, *averages):
+        if a.dtype not in (np.float32, np.float64) or not a.flags.carray:
+            raise ValueError(
+                "an update writes into C-contiguous arrays of float32 or float64; it cannot write "
+                f"into one of {a.dtype} with the shape {a.shape}, strides {a.strides} and "
+                f"writeable={a.flags.writeable}"
+            )
+    for a in averages:
+        if a.dtype != p.dtype or a.shape != p.shape:
+            raise ValueError(
+                f"an average must be of its parameter's dtype and shape, {p.dtype} {p.shape}, not "
+                f"{a.dtype} {a.shape}"
+            )
+    if g.shape != p.shape:
+        raise ValueError(f"the gradient {g.shape} must have the shape of its parameter, {p.shape}")
+
+
 def float_dtype(*arrays: npt.ArrayLike) -> np.dtype[Any]:
     """The dtype in which an op on these arrays computes and answers.
 

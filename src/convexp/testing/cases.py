@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from convexp.ops import OP_NAMES
 from convexp.ops.shapes import Shape
 
 Anything = npt.NDArray[Any]
@@ -21,17 +22,7 @@ Anything = npt.NDArray[Any]
 
 Rule = Literal["agreement", "gradient", "needed", "parts", "refusal", "twice"]
 
-OPS = (
-    "conv",
-    "affine",
-    "max_pool",
-    "batchnorm",
-    "spatial_batchnorm",
-    "conv_relu",
-    "conv_relu_pool",
-    "spatial_batchnorm_relu",
-)
-"""The ops in the order in which they are shown: the sandwiches after what they are made of."""
+OPS = OP_NAMES
 
 INPUTS = {
     "conv": ("x", "w", "b"),

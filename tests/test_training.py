@@ -86,7 +86,7 @@ def test_the_times_are_those_of_the_steps(tiny: Dataset) -> None:
         f"time/{op}.{way}"
         for op in ("conv", "max_pool", "affine")
         for way in ("forward", "backward")
-    } | {"time/update"}
+    } | {"time/update", "time/penalty"}
     seconds = len(tiny.train) / metrics["images_per_second"]
     assert 0 < 3 * sum(costs.values()) / 1e3 < seconds
 

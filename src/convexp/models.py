@@ -37,15 +37,16 @@ class Sequential:
     Args:
         layers: by name, in order.
         reg: strength of the penalty ``0.5 * reg * sum(w^2)`` on the parameters named ``w``.
+        ops: the table that adds the penalty's gradients.
 
     Attributes:
         parameters: ``{"conv1.w": array, ...}``, the layers' own arrays, not copies.
         state: ``{"bn1.mean": array, ...}``, likewise.
     """
 
-    def __init__(self, layers: Mapping[str, Layer], *, reg: float) -> None:
+    def __init__(self, layers: Mapping[str, Layer], *, reg: float, ops: Ops) -> None:
         self.layers = dict(layers)
-        self.reg = reg
+        self.reg, self.ops = reg, ops
         self.parameters = {
             f"{name}.{key}": array
             for name, layer in self.layers.items()
@@ -89,13 +90,15 @@ class Sequential:
             x, _ = layer.forward(x, train=False)
         return x
 
-    def penalty(self) -> tuple[float, Gradients]:
-        """``0.5 * reg * sum(w^2)`` over all weights, and its gradients ``reg * w``."""
+    def penalize(self, gradients: Gradients) -> float:
+        """``0.5 * reg * sum(w^2)`` over all weights; ``reg * w`` is added to their gradients."""
         if self.reg == 0:
-            return 0.0, {}
-        weights = {n: p for n, p in self.parameters.items() if n.rpartition(".")[2] == "w"}
-        total = 0.5 * self.reg * sum(float(np.vdot(w, w)) for w in weights.values())
-        return total, {name: self.reg * w for name, w in weights.items()}
+            return 0.0
+        squares = 0.0
+        for name, w in self.parameters.items():
+            if name.rpartition(".")[2] == "w":
+                squares += self.ops.updates.penalty(w, gradients[name], reg=self.reg)
+        return 0.5 * self.reg * squares
 
     def snapshot(self) -> dict[str, Array]:
         """Copies of all parameters and state, by name."""
@@ -169,7 +172,7 @@ def three_layer(
         "relu1": relu1,
         "affine2": affine2,
     }
-    return Sequential(layers, reg=reg)
+    return Sequential(layers, reg=reg, ops=ops)
 
 
 def fully_connected(
@@ -221,4 +224,4 @@ def fully_connected(
         if dropout > 0:
             layers[f"dropout{i}"] = Dropout(shape, rate=dropout, rng=masks)
     layers[f"affine{len(hidden_dims) + 1}"] = Affine(shape, num_outputs=num_classes, **weights)
-    return Sequential(layers, reg=reg)
+    return Sequential(layers, reg=reg, ops=ops)

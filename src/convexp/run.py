@@ -19,6 +19,7 @@ from convexp import provenance
 from convexp.config import LATER, bind, bind_to, build, check, parameters
 from convexp.datasets import Dataset
 from convexp.errors import UserError, choices
+from convexp.memory import reuse_memory
 from convexp.models import Sequential
 from convexp.ops import Ops
 from convexp.ops.timing import Clock, timed
@@ -117,7 +118,7 @@ def run(cfg: DictConfig) -> float | None:
     parts = {name: getattr(experiment, name) for name in needed}
     task = bind(config["task"], "task", tracker=LATER, **parts)
 
-    with one_pool(experiment.backend.num_threads) as threads:
+    with one_pool(experiment.backend.num_threads) as threads, reuse_memory():
         tags = provenance.tags(config, experiment.backend, threads)
         with build(
             config["tracking"], "tracking", config=config, tags=tags, dataset=parts.get("dataset")

@@ -4,7 +4,8 @@
     python -m pytest benchmarks                       # every installed backend but the loops
     python -m pytest benchmarks --backends naive,fast
 
-The kernels get every processor and BLAS one thread, as in a run (`convexp.threads.one_pool`). The
+The kernels get every processor, BLAS one thread, and arrays the memory of those freed before, as in
+a run (`convexp.threads.one_pool`, `convexp.memory.reuse_memory`). The
 first calls are warm-up and not counted; medians are what to compare.
 """
 
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from convexp.memory import reuse_memory
 from convexp.ops import Ops
 from convexp.plugins import load
 from convexp.threads import one_pool
@@ -34,7 +36,7 @@ POOLS = {"2x2": (2, 2), "3x3_overlapping": (3, 2)}
 
 @pytest.fixture(autouse=True)
 def threads() -> Iterator[None]:
-    with one_pool(None):
+    with one_pool(None), reuse_memory():
         yield
 
 

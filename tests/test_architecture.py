@@ -22,7 +22,7 @@ FLOORS = [
     {"models"},
     {"training"},
     {"tracking"},
-    {"terminal", "threads", "plugins"},
+    {"terminal", "threads", "memory", "plugins"},
     {"tasks", "course", "provenance"},
     {"run"},
     {"__main__"},

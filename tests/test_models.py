@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from convexp.layers import Layer
 from convexp.losses import softmax
 from convexp.models import Sequential, fully_connected, three_layer
 from convexp.ops import Ops
@@ -93,6 +94,27 @@ def test_gradients_of_a_whole_net(make: Any, reg: float, ops: Ops) -> None:
         )
         # A bias before a batch norm has the gradient 0, which rounding blurs.
         np.testing.assert_allclose(gradients[name], numerical, rtol=1e-4, atol=1e-7, err_msg=name)
+
+
+def test_the_way_back_ends_at_the_first_parameters(
+    ops: Ops, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, bool]] = []
+
+    def watched(name: str, layer: Layer) -> None:
+        inner = layer.backward
+
+        def backward(dy: Any, cache: Any, *, need_dx: bool = True) -> Any:
+            asked.append((name, need_dx))
+            return inner(dy, cache, need_dx=need_dx)
+
+        monkeypatch.setattr(layer, "backward", backward)
+
+    model = deep(ops, hidden_dims=[9], batchnorm=False)
+    for name, layer in model.layers.items():
+        watched(name, layer)
+    loss_and_gradients(model, IMAGES[:, :, :4, :5], LABELS, softmax)
+    assert asked == [("affine2", True), ("relu1", True), ("affine1", False)]
 
 
 def test_fully_connected_has_the_layers_it_is_asked_for(ops: Ops) -> None:

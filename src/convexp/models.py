@@ -37,15 +37,16 @@ class Sequential:
     Args:
         layers: by name, in order.
         reg: strength of the penalty ``0.5 * reg * sum(w^2)`` on the parameters named ``w``.
+        ops: the table that adds the penalty's gradients.
 
     Attributes:
         parameters: ``{"conv1.w": array, ...}``, the layers' own arrays, not copies.
         state: ``{"bn1.mean": array, ...}``, likewise.
     """
 
-    def __init__(self, layers: Mapping[str, Layer], *, reg: float) -> None:
+    def __init__(self, layers: Mapping[str, Layer], *, reg: float, ops: Ops) -> None:
         self.layers = dict(layers)
-        self.reg = reg
+        self.reg, self.ops = reg, ops
         self.parameters = {
             f"{name}.{key}": array
             for name, layer in self.layers.items()
@@ -72,11 +73,14 @@ class Sequential:
 
     def backward(self, dscores: Array, caches: list[Any]) -> Gradients:
         """Gradients of the loss, under the names of `parameters`, without the penalty's."""
-        dy, gradients = dscores, {}
-        for (name, layer), cache in zip(
-            reversed(self.layers.items()), reversed(caches), strict=True
-        ):
-            dy, own = layer.backward(dy, cache)
+        dy: Any = dscores
+        gradients: Gradients = {}
+        way = list(zip(self.layers.items(), caches, strict=True))
+        # Nobody asks for the gradient of the images: the way back ends at the first parameters.
+        first = next((i for i, ((_, layer), _) in enumerate(way) if layer.parameters), len(way))
+        for i in reversed(range(first, len(way))):
+            (name, layer), cache = way[i]
+            dy, own = layer.backward(dy, cache, need_dx=i > first)
             gradients.update({f"{name}.{key}": gradient for key, gradient in own.items()})
         return gradients
 
@@ -86,13 +90,15 @@ class Sequential:
             x, _ = layer.forward(x, train=False)
         return x
 
-    def penalty(self) -> tuple[float, Gradients]:
-        """``0.5 * reg * sum(w^2)`` over all weights, and its gradients ``reg * w``."""
+    def penalize(self, gradients: Gradients) -> float:
+        """``0.5 * reg * sum(w^2)`` over all weights; ``reg * w`` is added to their gradients."""
         if self.reg == 0:
-            return 0.0, {}
-        weights = {n: p for n, p in self.parameters.items() if n.rpartition(".")[2] == "w"}
-        total = 0.5 * self.reg * sum(float(np.vdot(w, w)) for w in weights.values())
-        return total, {name: self.reg * w for name, w in weights.items()}
+            return 0.0
+        squares = 0.0
+        for name, w in self.parameters.items():
+            if name.rpartition(".")[2] == "w":
+                squares += self.ops.updates.penalty(w, gradients[name], reg=self.reg)
+        return 0.5 * self.reg * squares
 
     def snapshot(self) -> dict[str, Array]:
         """Copies of all parameters and state, by name."""
@@ -139,7 +145,12 @@ def three_layer(
     _, H, W = input_shape
     if filter_size > min(H, W):  # padding would make it fit, onto zeros for the most part
         raise ValueError(f"filter_size {filter_size} is larger than the images of {H}x{W}")
-    weights: dict[str, Any] = {"weight_scale": weight_scale, "rng": rng, "dtype": dtype}
+    weights: dict[str, Any] = {
+        "weight_scale": weight_scale,
+        "rng": rng,
+        "dtype": dtype,
+        "ops": ops,
+    }
     conv1 = ConvReLUPool(
         input_shape,
         num_filters=num_filters,
@@ -148,7 +159,6 @@ def three_layer(
         pad=(filter_size - 1) // 2,
         pool_size=2,
         pool_stride=2,
-        ops=ops,
         **weights,
     )
     flatten = Flatten(conv1.output_shape)
@@ -162,7 +172,7 @@ def three_layer(
         "relu1": relu1,
         "affine2": affine2,
     }
-    return Sequential(layers, reg=reg)
+    return Sequential(layers, reg=reg, ops=ops)
 
 
 def fully_connected(
@@ -197,7 +207,12 @@ def fully_connected(
         rng: draws the weights and, from a generator spawned of it, the dropout masks.
     """
     (masks,) = rng.spawn(1)
-    weights: dict[str, Any] = {"weight_scale": weight_scale, "rng": rng, "dtype": dtype}
+    weights: dict[str, Any] = {
+        "weight_scale": weight_scale,
+        "rng": rng,
+        "dtype": dtype,
+        "ops": ops,
+    }
     layers: dict[str, Layer] = {"flatten": (last := Flatten(input_shape))}
     shape = last.output_shape
     for i, num_outputs in zip(count(1), hidden_dims):
@@ -209,4 +224,4 @@ def fully_connected(
         if dropout > 0:
             layers[f"dropout{i}"] = Dropout(shape, rate=dropout, rng=masks)
     layers[f"affine{len(hidden_dims) + 1}"] = Affine(shape, num_outputs=num_classes, **weights)
-    return Sequential(layers, reg=reg)
+    return Sequential(layers, reg=reg, ops=ops)

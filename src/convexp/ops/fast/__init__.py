@@ -7,6 +7,7 @@
 ``conv_simd.h``   the instruction sets: registers, tile sizes, the choice at run time
 ``max_pool.pyx``  max-pooling
 ``batchnorm.pyx`` batch normalization, plain and spatial
+``updates.pyx``   the optimizers' steps
 ``_common.pxd``   the types, and sums whose order is fixed
 ================  ==================================================================================
 

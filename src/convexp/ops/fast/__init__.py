@@ -5,8 +5,9 @@
 ``geometry.py``   where planes, taps and pixels lie in the work buffer: all its index arithmetic
 ``conv_kernel.h`` the two micro-kernels, written once for every type and instruction set
 ``conv_simd.h``   the instruction sets: registers, tile sizes, the choice at run time
-``max_pool.pyx``  max-pooling
+``max_pool.pyx``  max-pooling; ``pool_kernel.h`` has the loops of its forward pass
 ``batchnorm.pyx`` batch normalization, plain and spatial
+``simd.h``        includes a header of such loops for each type and instruction set
 ``_common.pxd``   the types, and sums whose order is fixed
 ================  ==================================================================================
 

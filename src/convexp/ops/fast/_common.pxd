@@ -9,6 +9,18 @@ cdef enum:
     WORTH_THREADS = 1 << 15
 
 
+cdef extern from *:
+    """
+    #ifdef _OPENMP
+    #include <omp.h>
+    #define max_threads() omp_get_max_threads()
+    #else
+    #define max_threads() 1
+    #endif
+    """
+    int max_threads() nogil
+
+
 # The sums are in double, in an order that only the length sets: eight interleaved ones, which are
 # independent, so that the processor overlaps them.
 

@@ -6,9 +6,10 @@
 ``conv_kernel.h`` the two micro-kernels, written once for every type and instruction set
 ``conv_simd.h``   the instruction sets: registers, tile sizes, the choice at run time
 ``max_pool.pyx``  max-pooling; ``pool_kernel.h`` has the loops of its forward pass
-``batchnorm.pyx`` batch normalization, plain and spatial
+``batchnorm.pyx`` batch normalization, plain and spatial, with a relu after it or without;
+                  ``norm_kernel.h`` has its loops
 ``simd.h``        includes a header of such loops for each type and instruction set
-``_common.pxd``   the types, and sums whose order is fixed
+``_common.pxd``   the types, and a sum whose order is fixed
 ================  ==================================================================================
 
 The blocking of convolution, from the outside in: a chunk of images is copied into a work buffer,

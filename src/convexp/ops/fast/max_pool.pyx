@@ -140,11 +140,14 @@ cdef _forward(
     pool.planes = max(1, min(fit, (planes + threads - 1) // threads))
     cdef Py_ssize_t phase = phase_size(&pool), phases = pool.phases_h * pool.phases_w
     cdef real[:, ::1] work = np.empty((threads, (phases + 2) * phase), np.asarray(y).dtype)
-    ii, jj = np.indices((pool.HH, pool.WW))
-    cdef Py_ssize_t[::1] taps = (
-        (ii % pool.stride_h * pool.phases_w + jj % pool.stride_w) * phase
-        + ii // pool.stride_h * pool.pitch + jj // pool.stride_w
-    ).ravel()
+    cdef Py_ssize_t[:, ::1] taps = np.empty((pool.HH, pool.WW), np.intp)
+    cdef Py_ssize_t ii, jj
+    for ii in range(pool.HH):
+        for jj in range(pool.WW):
+            taps[ii, jj] = (
+                (ii % pool.stride_h * pool.phases_w + jj % pool.stride_w) * phase
+                + ii // pool.stride_h * pool.pitch + jj // pool.stride_w
+            )
 
     # y[n,c,i,j] = max over ii,jj of x[n, c, i*stride + ii, j*stride + jj]
     for chunk in prange(
@@ -154,7 +157,7 @@ cdef _forward(
         p = chunk * pool.planes
         kernels.maxima(
             &pool, &x[p // C, p % C, 0, 0], (planes - p) * plane, min(pool.planes, planes - p),
-            &taps[0], &work[threadid(), 0], &y[p // C, p % C, 0, 0], &where[p, 0],
+            &taps[0, 0], &work[threadid(), 0], &y[p // C, p % C, 0, 0], &where[p, 0],
         )
 
 
@@ -165,8 +168,11 @@ cdef _backward(
     real[:, :, :, ::1] dx,         # OUT
 ):
     cdef Py_ssize_t C = dx.shape[1], planes = dx.shape[0] * C, p, n, c
-    ii, jj = np.indices((pool.HH, pool.WW))
-    cdef Py_ssize_t[::1] taps = (ii * pool.W + jj).ravel()
+    cdef Py_ssize_t[:, ::1] taps = np.empty((pool.HH, pool.WW), np.intp)
+    cdef Py_ssize_t ii, jj
+    for ii in range(pool.HH):
+        for jj in range(pool.WW):
+            taps[ii, jj] = ii * pool.W + jj
     for p in prange(
         planes, nogil=True, schedule="static",
         use_threads_if=planes * pool.H * pool.W > WORTH_THREADS,
@@ -175,10 +181,10 @@ cdef _backward(
         memset(&dx[n, c, 0, 0], 0, pool.H * pool.W * sizeof(real))
         if pool.wide:
             _scatter(
-                &dy[n, c, 0, 0], <const int32_t *> &where[p, 0], &taps[0], &pool, &dx[n, c, 0, 0]
+                &dy[n, c, 0, 0], <const int32_t *> &where[p, 0], &taps[0, 0], &pool, &dx[n, c, 0, 0]
             )
         else:
-            _scatter(&dy[n, c, 0, 0], &where[p, 0], &taps[0], &pool, &dx[n, c, 0, 0])
+            _scatter(&dy[n, c, 0, 0], &where[p, 0], &taps[0, 0], &pool, &dx[n, c, 0, 0])
 
 
 ctypedef fused tap:

@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_limits
 
-from convexp.ops import Op, Ops
+from convexp.ops import Op, Ops, relu
+from convexp.ops.fast import batchnorm
 from convexp.ops.shapes import Array
 from convexp.plugins import fast, naive
 from convexp.testing import numerical_gradient
+from tests.ops.test_isa import LEVELS, best, run
 
 SHAPES = {"batchnorm": (7, 3), "spatial_batchnorm": (3, 2, 4, 3)}
 
@@ -131,3 +134,81 @@ def _both() -> tuple[Ops, Ops]:
 def _passes(op: Op, x: Array, gamma: Array, beta: Array, dy: Array) -> tuple[Array, ...]:
     y, statistics, cache = op.forward(x, gamma, beta, eps=0.01)
     return y, *statistics, *op.backward(dy, cache)
+
+
+AGREEMENT = """
+from tests.ops import test_batchnorm
+test_batchnorm.test_fast_agrees_with_the_reference_on_any_shape()
+test_batchnorm.test_fast_sums_in_double_even_in_single_precision()
+test_batchnorm.test_relu_in_the_same_pass_is_relu_after_it()
+"""
+
+
+@pytest.mark.parametrize("isa", LEVELS)
+def test_each_instruction_set_agrees_with_the_reference(isa: str) -> None:
+    if LEVELS.index(isa) > LEVELS.index(best()):
+        pytest.skip(f"this processor has no {isa}")
+    done = run(AGREEMENT, isa)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_large_mean_and_a_small_spread(dtype: str, rng: np.random.Generator) -> None:
+    x = (10_000 + rng.standard_normal((6, 3, 31, 33))).astype(dtype)
+    exact = x.astype(np.longdouble)
+    one, zero = np.ones(3, dtype), np.zeros(3, dtype)
+    dy = rng.standard_normal(x.shape).astype(dtype)
+    y, (mean, var), cache = fast.ops.spatial_batchnorm.forward(x, one, zero, eps=0.0)
+    dx, dgamma, dbeta = fast.ops.spatial_batchnorm.backward(dy, cache)
+
+    eps = np.finfo(dtype).eps
+    centred = exact - exact.mean((0, 2, 3), keepdims=True)
+    x_hat = centred / exact.std((0, 2, 3), keepdims=True)
+    np.testing.assert_allclose(mean, exact.mean((0, 2, 3)), rtol=eps)
+    # A mean that is off by one unit in the last place of double, twice.
+    np.testing.assert_allclose(var, exact.var((0, 2, 3)), rtol=2 * eps + 1e-11)
+    np.testing.assert_allclose(y, x_hat, atol=8 * eps + 1e-11)
+    np.testing.assert_allclose(dgamma, (dy * x_hat).sum((0, 2, 3)), atol=100 * eps + 1e-8)
+    np.testing.assert_allclose(dbeta, dy.astype(np.longdouble).sum((0, 2, 3)), atol=100 * eps)
+    flow = dy - dy.mean((0, 2, 3), keepdims=True, dtype=np.longdouble)
+    slope = (dy * x_hat).mean((0, 2, 3), keepdims=True)
+    std = exact.std((0, 2, 3), keepdims=True)
+    np.testing.assert_allclose(dx, (flow - x_hat * slope) / std, atol=16 * eps + 1e-11)
+
+
+@settings(deadline=None, derandomize=True, max_examples=50)
+@given(st.data())
+def test_relu_in_the_same_pass_is_relu_after_it(data: st.DataObject) -> None:
+    dtype = data.draw(st.sampled_from(["float32", "float64"]))
+    rng = np.random.default_rng(data.draw(st.integers(0, 1000)))
+    N, C = data.draw(st.integers(0, 4)), data.draw(st.integers(1, 5))
+    H, W = data.draw(st.integers(1, 40)), data.draw(st.integers(1, 40))
+    x = rng.standard_normal((N, C, H, W)).astype(dtype)
+    x[:, : data.draw(st.integers(0, 1))] = np.nan
+    gamma, beta = rng.standard_normal((2, C)).astype(dtype)
+    dy = rng.standard_normal(x.shape).astype(dtype)
+
+    y, statistics, cache = batchnorm.spatial_relu_forward(x, gamma, beta, eps=0.01)
+    before, expected_statistics, norm_cache = batchnorm.spatial_forward(x, gamma, beta, eps=0.01)
+    expected, relu_cache = relu.forward(before)
+    np.testing.assert_array_equal(y, expected, strict=True)
+    np.testing.assert_array_equal(statistics, expected_statistics)
+    results = batchnorm.spatial_relu_backward(dy, cache)
+    after = batchnorm.spatial_backward(relu.backward(dy, relu_cache), norm_cache)
+    for a, e in zip(results, after, strict=True):
+        np.testing.assert_allclose(a, e, rtol=0, atol=1000 * np.finfo(dtype).eps, strict=True)
+
+
+def test_relu_in_the_same_pass_does_not_depend_on_the_threads(rng: np.random.Generator) -> None:
+    x = rng.standard_normal((7, 5, 33, 31)).astype(np.float32)
+    gamma, beta = rng.standard_normal((2, 5)).astype(np.float32)
+
+    def passes(threads: int) -> list[Array]:
+        with threadpool_limits(threads, user_api="openmp"):
+            y, statistics, cache = batchnorm.spatial_relu_forward(x, gamma, beta, eps=0.01)
+            return [y, *statistics, *batchnorm.spatial_relu_backward(x, cache)]
+
+    expected = passes(1)
+    for threads in (2, 3, 4):
+        for a, e in zip(passes(threads), expected, strict=True):
+            np.testing.assert_array_equal(a, e, strict=True)

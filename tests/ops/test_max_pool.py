@@ -6,8 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convexp.ops import Ops
+from convexp.ops.shapes import Array
 from convexp.plugins import fast, naive
 from convexp.testing import numerical_gradient
+from tests.ops.test_isa import LEVELS, best, run
 
 
 def test_numbers_of_the_course(ops: Ops) -> None:
@@ -103,6 +105,46 @@ def test_what_no_window_reaches_is_not_read(ops: Ops) -> None:
     assert not dx[0, 0, 4].any()
 
 
+# Windows of more taps than a byte can number, few outputs in a large image, more planes than are
+# worked on together, rows longer than a vector, and strides that leave the rest of a vector.
+LARGE = {
+    "a byte and one more": ((2, 3, 20, 20), (16, 17), (1, 1)),
+    "the whole image": ((3, 5, 20, 30), (20, 30), (1, 1)),
+    "four windows": ((2, 3, 20, 30), (19, 29), (1, 1)),
+    "many planes": ((40, 33, 4, 5), (2, 2), (2, 2)),
+    "2 x 2": ((3, 3, 34, 70), (2, 2), (2, 2)),
+    "3 x 3": ((3, 3, 35, 71), (3, 3), (2, 2)),
+    "overlapping": ((2, 3, 19, 67), (3, 3), (1, 1)),
+    "of three": ((2, 3, 40, 67), (5, 4), (3, 3)),
+    "far apart": ((2, 3, 40, 67), (1, 2), (2, 7)),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", sorted(LARGE))
+def test_fast_is_the_reference_on_large_shapes(
+    case: str, dtype: str, rng: np.random.Generator
+) -> None:
+    shape, size, stride = LARGE[case]
+    x = rng.integers(0, 50, shape).astype(dtype)
+    x[rng.random(shape) < 0.001] = np.nan
+    assert_fast_is_the_reference(x, size, stride, rng)
+
+
+def assert_fast_is_the_reference(
+    x: Array, size: tuple[int, int], stride: tuple[int, int], rng: np.random.Generator
+) -> None:
+    y, cache = fast.ops.max_pool.forward(x, size=size, stride=stride)
+    expected, expected_cache = naive.ops.max_pool.forward(x, size=size, stride=stride)
+    np.testing.assert_array_equal(y, expected, strict=True)
+    dy = rng.integers(-3, 4, y.shape).astype(x.dtype)  # whole numbers: their sums are exact
+    np.testing.assert_array_equal(
+        fast.ops.max_pool.backward(dy, cache),
+        naive.ops.max_pool.backward(dy, expected_cache),
+        strict=True,
+    )
+
+
 @settings(deadline=None, derandomize=True, max_examples=100)
 @given(st.data())
 def test_fast_is_the_reference_on_any_shape(data: st.DataObject) -> None:
@@ -117,13 +159,18 @@ def test_fast_is_the_reference_on_any_shape(data: st.DataObject) -> None:
     # Few values, so that ties are common; and every tenth is NaN.
     x = rng.integers(0, 4, (sizes(0, 3), sizes(1, 3), H, W)).astype(dtype)
     x[rng.random(x.shape) < 0.1] = np.nan
+    assert_fast_is_the_reference(x, size, stride, rng)
 
-    y, cache = fast.ops.max_pool.forward(x, size=size, stride=stride)
-    expected, expected_cache = naive.ops.max_pool.forward(x, size=size, stride=stride)
-    np.testing.assert_array_equal(y, expected, strict=True)
-    dy = rng.integers(-3, 4, y.shape).astype(dtype)  # whole numbers: their sums are exact
-    np.testing.assert_array_equal(
-        fast.ops.max_pool.backward(dy, cache),
-        naive.ops.max_pool.backward(dy, expected_cache),
-        strict=True,
-    )
+
+AGREEMENT = """
+from tests.ops.test_max_pool import test_fast_is_the_reference_on_any_shape as test
+test()
+"""
+
+
+@pytest.mark.parametrize("isa", LEVELS)
+def test_each_instruction_set_is_the_reference(isa: str) -> None:
+    if LEVELS.index(isa) > LEVELS.index(best()):
+        pytest.skip(f"this processor has no {isa}")
+    done = run(AGREEMENT, isa)
+    assert done.returncode == 0, done.stderr

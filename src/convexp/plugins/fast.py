@@ -29,6 +29,7 @@ ops = dataclasses.replace(
     max_pool=Op(max_pool.forward, max_pool.backward),
     batchnorm=Op(batchnorm.forward, batchnorm.backward),
     spatial_batchnorm=Op(batchnorm.spatial_forward, batchnorm.spatial_backward),
+    spatial_batchnorm_relu=Op(batchnorm.spatial_relu_forward, batchnorm.spatial_relu_backward),
     affine=Op(affine.forward, affine.backward),
     conv_relu=Op(sandwiches.conv_relu_forward, sandwiches.conv_relu_backward),
     conv_relu_pool=Op(sandwiches.conv_relu_pool_forward, sandwiches.conv_relu_pool_backward),

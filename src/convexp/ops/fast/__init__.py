@@ -1,28 +1,38 @@
 """The compiled backend: Cython and C twins of `convexp.ops.naive`, with the same names.
 
-================  ==================================================================================
-``conv.pyx``      the three passes of convolution: chunks, threads, the work buffer
-``geometry.py``   where planes, taps and pixels lie in the work buffer: all its index arithmetic
-``conv_kernel.h`` the two micro-kernels, written once for every type and instruction set
-``conv_simd.h``   the instruction sets: registers, tile sizes, the choice at run time
-``max_pool.pyx``  max-pooling
-``batchnorm.pyx`` batch normalization, plain and spatial
-``updates.pyx``   the optimizers' steps
-``_common.pxd``   the types, and sums whose order is fixed
-================  ==================================================================================
+====================  ==============================================================================
+``conv.py``           convolution: which of the next four computes what
+``winograd.pyx``      3x3 filters and stride 1: 16 products in place of 36
+``filter_lanes.pyx``  any convolution; a vector holds one pixel of many filters
+``pixel_lanes.pyx``   few filters, or few taps; a vector holds many pixels of one filter
+``pointwise.pyx``     1x1 filters
+``bands.py``          where rows, taps and pixels lie for the first two of them
+``geometry.py``       the same for ``pixel_lanes``
+``sandwiches.pyx``    convolution, rectifier and pool in one pass
+``affine.pyx``        the affine map
+``max_pool.pyx``      max-pooling; ``pool_kernel.h`` has the loops of its forward pass
+``batchnorm.pyx``     batch normalization, plain and spatial, with a relu after it or without;
+                      ``norm_kernel.h`` has its loops
+``updates.pyx``       the optimizers' steps
+``_planes.pyx``       from planes of pixels to pixels with lanes of filters, and back
+``_kernels.pyx``      the micro-kernels (``kernels.h`` and what it includes) of the instruction set
+``simd.h``            includes a header of kernels for each type and instruction set
+``_common.pxd``       the types
+====================  ==============================================================================
 
-The blocking of convolution, from the outside in: a chunk of images is copied into a work buffer,
-zero-padded and split by stride phase, so that an input pixel lies at a constant distance from its
-output pixel for every tap. Threads share out image x band of pixels x group of filters. A tile of
-filters x vectors of pixels stays in registers while the taps go by (the weight gradient: a tile of
-filters x taps while the pixels go by). There is no im2col matrix.
+At the bottom is one micro-kernel, ``multiply`` in ``filter_lanes.h``: a tile of rows x lanes of a
+matrix product stays in registers while the columns go by. The address of an element of the left
+matrix is its row's offset plus its column's, so an image's pixels and taps are such a matrix, which
+is never made. There is no im2col matrix, and no memory beyond inputs, outputs and work buffers of
+at most a few megabytes.
 
 The instruction set is the best one of the processor at hand; the environment variable
 ``CONVEXP_ISA`` (baseline, avx2 or avx512), read at import, forces a lower one. The number of
 threads is OpenMP's own setting, and no result depends on it.
 
-Idle lanes are multiplied by zero. So where x or w hold an infinity or a NaN, the gradients may
-have a NaN in a few more places than the reference's; the outputs have it in the same ones.
+Zeros stand for what is outside an image, and a weight that is infinite or NaN makes NaN of them: so
+gradients may have a NaN in a few more places than the reference's; the outputs have it in the same
+ones.
 """
 
 from convexp.ops.fast._kernels import isa

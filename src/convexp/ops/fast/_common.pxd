@@ -1,4 +1,4 @@
-"""What the kernels share: the types, and sums that are the same on every run."""
+"""What the kernels share: the types, the threads, and a sum that is the same on every run."""
 
 ctypedef fused real:
     float
@@ -9,11 +9,21 @@ cdef enum:
     WORTH_THREADS = 1 << 15
 
 
-# The sums are in double, in an order that only the length sets: eight interleaved ones, which are
-# independent, so that the processor overlaps them.
+cdef extern from *:
+    """
+    #ifdef _OPENMP
+    #include <omp.h>
+    #define max_threads() omp_get_max_threads()
+    #else
+    #define max_threads() 1
+    #endif
+    """
+    int max_threads() nogil
+
 
 cdef inline double row_sum(const real *x, Py_ssize_t length) noexcept nogil:
-    """Sum of x[i]."""
+    """Sum of x[i] in double, in an order that only the length sets: eight interleaved sums, which
+    are independent, so that the processor overlaps them."""
     cdef double[8] s = [0, 0, 0, 0, 0, 0, 0, 0]
     cdef Py_ssize_t i, k
     for i in range(0, length - 7, 8):
@@ -21,30 +31,4 @@ cdef inline double row_sum(const real *x, Py_ssize_t length) noexcept nogil:
             s[k] += x[i + k]
     for i in range(length - length % 8, length):
         s[i % 8] += x[i]
-    return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]))
-
-
-cdef inline double row_squares(const real *x, Py_ssize_t length, double mean) noexcept nogil:
-    """Sum of (x[i] - mean)^2."""
-    cdef double[8] s = [0, 0, 0, 0, 0, 0, 0, 0]
-    cdef Py_ssize_t i, k
-    for i in range(0, length - 7, 8):
-        for k in range(8):
-            s[k] += (x[i + k] - mean) * (x[i + k] - mean)
-    for i in range(length - length % 8, length):
-        s[i % 8] += (x[i] - mean) * (x[i] - mean)
-    return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]))
-
-
-cdef inline double row_products(
-    const real *dy, const real *x, Py_ssize_t length, double mean
-) noexcept nogil:
-    """Sum of dy[i] * (x[i] - mean)."""
-    cdef double[8] s = [0, 0, 0, 0, 0, 0, 0, 0]
-    cdef Py_ssize_t i, k
-    for i in range(0, length - 7, 8):
-        for k in range(8):
-            s[k] += dy[i + k] * (x[i + k] - mean)
-    for i in range(length - length % 8, length):
-        s[i % 8] += dy[i] * (x[i] - mean)
     return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]))

@@ -1,8 +1,6 @@
 """The micro-kernels of the instruction set in use, for the ops that call them."""
 
 cdef extern from "kernel_types.h" nogil:
-    int max_threads()
-
     ctypedef struct Place:
         Py_ssize_t source, row, column
 

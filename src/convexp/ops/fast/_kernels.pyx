@@ -5,10 +5,10 @@ import os
 from convexp.ops.fast._kernels cimport Kernels
 
 
-cdef extern from "simd.h" nogil:
+cdef extern from "kernels.h" nogil:
     const char **level_names
     int levels()
-    const Kernels *choose_kernels(int level, size_t itemsize)
+    const Kernels *choose_kernels(const char *isa, size_t itemsize)
 
 
 cdef int _chosen_level() except -1:
@@ -32,4 +32,4 @@ def isa():
 
 cdef const Kernels *kernels_for(size_t itemsize) noexcept nogil:
     """The kernels for numbers of that size, 4 or 8 bytes."""
-    return choose_kernels(LEVEL, itemsize)
+    return choose_kernels(level_names[LEVEL], itemsize)

@@ -19,8 +19,8 @@ import numpy as np
 from cython.parallel cimport prange, threadid
 from libc.string cimport memcpy, memset
 
-from convexp.ops.fast._common cimport WORTH_THREADS, real
-from convexp.ops.fast._kernels cimport Kernels, kernels_for, max_threads
+from convexp.ops.fast._common cimport WORTH_THREADS, max_threads, real
+from convexp.ops.fast._kernels cimport Kernels, kernels_for
 from convexp.ops.fast._planes cimport ALIGNMENT, MOST_ROWS, room_for, turn
 
 from convexp.ops.fast import bands as geometry

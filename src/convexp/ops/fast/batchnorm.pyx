@@ -12,8 +12,9 @@ import numpy as np
 from cython.parallel cimport prange
 from libc.math cimport sqrt
 
-from convexp.ops.fast._common cimport WORTH_THREADS, real, row_products, row_squares, row_sum
+from convexp.ops.fast._common cimport WORTH_THREADS, real
 
+from convexp.ops.fast._kernels import isa
 from convexp.ops.shapes import (
     batchnorm_shape,
     check_gradient,
@@ -21,9 +22,54 @@ from convexp.ops.shapes import (
     spatial_batchnorm_shape,
 )
 
-# Features of a block that one thread takes through all rows: two cache lines of float32.
-cdef enum:
-    BLOCK = 32
+
+cdef extern from "norm_kernel.h" nogil:
+    ctypedef struct Feature:
+        double mean, inv_std, gamma, beta, mean_dy, mean_dy_x_hat
+        int relu
+
+    ctypedef struct Kernels:
+        void sums(
+            const void *x, Py_ssize_t length, double *sum, double *squares
+        ) noexcept nogil
+        void normalize(
+            const void *x, Py_ssize_t length, const Feature *feature, void *y
+        ) noexcept nogil
+        void products(
+            const void *dy, const void *x, Py_ssize_t length, const Feature *feature, double *sum,
+            double *product,
+        ) noexcept nogil
+        void gradient(
+            const void *dy, const void *x, Py_ssize_t length, const Feature *feature, void *dx
+        ) noexcept nogil
+        void column_statistics(
+            const void *x, Py_ssize_t N, Py_ssize_t D, Py_ssize_t columns, double *mean,
+            double *var,
+        ) noexcept nogil
+        void normalize_columns(
+            const void *x, Py_ssize_t N, Py_ssize_t D, Py_ssize_t columns,
+            const Feature *features, void *y,
+        ) noexcept nogil
+        void column_products(
+            const void *dy, const void *x, Py_ssize_t N, Py_ssize_t D, Py_ssize_t columns,
+            const double *mean, double *sum, double *product,
+        ) noexcept nogil
+        void column_gradient(
+            const void *dy, const void *x, Py_ssize_t N, Py_ssize_t D, Py_ssize_t columns,
+            const Feature *features, void *dx,
+        ) noexcept nogil
+
+    Py_ssize_t COLUMNS
+
+    const Kernels *choose_kernels(const char *isa, size_t itemsize)
+
+
+# A Feature as NumPy's.
+FEATURE = np.dtype(
+    [(name, float) for name in ("mean", "inv_std", "gamma", "beta", "mean_dy", "mean_dy_x_hat")]
+    + [("relu", np.intc)],
+    align=True,
+)
 
 
 class Cache(NamedTuple):
@@ -31,6 +77,7 @@ class Cache(NamedTuple):
 
     x: object
     gamma: object
+    beta: object
     mean: object
     inv_std: object
 
@@ -61,7 +108,7 @@ def forward(x, gamma, beta, *, eps):
         _forward[float](x, gamma, beta, eps, y, mean, var, inv_std)
     else:
         _forward[double](x, gamma, beta, eps, y, mean, var, inv_std)
-    return y, (mean.astype(dtype), var.astype(dtype)), Cache(x, gamma, mean, inv_std)
+    return y, (mean.astype(dtype), var.astype(dtype)), Cache(x, gamma, beta, mean, inv_std)
 
 
 def backward(dy, cache):
@@ -78,7 +125,7 @@ def backward(dy, cache):
         ValueError: ``dy`` has not the shape of ``y``.
         MemoryError: there is no room for the gradients.
     """
-    x, gamma, mean, inv_std = cache
+    x, gamma, _, mean, inv_std = cache
     check_gradient(dy.shape, x.shape)
     dy = np.ascontiguousarray(dy, x.dtype)
     dx, dgamma, dbeta = np.empty_like(x), np.zeros_like(gamma), np.zeros_like(gamma)
@@ -106,28 +153,46 @@ def spatial_forward(x, gamma, beta, *, eps):
         ValueError: the shapes do not fit (see `spatial_batchnorm_shape`).
         MemoryError: there is no room for the output.
     """
+    return _images_forward(x, gamma, beta, eps, relu=False)
+
+
+def spatial_backward(dy, cache):
+    """`backward` for `spatial_forward`: ``dx, dgamma, dbeta``."""
+    return _images_backward(dy, cache, relu=False)
+
+
+def spatial_relu_forward(x, gamma, beta, *, eps):
+    """`spatial_forward`, then ``max(y, 0)`` in the same pass; NaN stays NaN."""
+    return _images_forward(x, gamma, beta, eps, relu=True)
+
+
+def spatial_relu_backward(dy, cache):
+    """`spatial_backward` for `spatial_relu_forward`: dy counts where ``y > 0``."""
+    return _images_backward(dy, cache, relu=True)
+
+
+def _images_forward(x, gamma, beta, eps, relu):
     spatial_batchnorm_shape(x.shape, gamma.shape, beta.shape)
     dtype = float_dtype(x, gamma, beta)
     x, gamma, beta = (np.ascontiguousarray(a, dtype) for a in (x, gamma, beta))
     y = np.empty_like(x)
     mean, var, inv_std = _statistics(gamma)
     if dtype == np.float32:
-        _spatial_forward[float](x, gamma, beta, eps, y, mean, var, inv_std)
+        _spatial_forward[float](x, gamma, beta, eps, relu, y, mean, var, inv_std)
     else:
-        _spatial_forward[double](x, gamma, beta, eps, y, mean, var, inv_std)
-    return y, (mean.astype(dtype), var.astype(dtype)), Cache(x, gamma, mean, inv_std)
+        _spatial_forward[double](x, gamma, beta, eps, relu, y, mean, var, inv_std)
+    return y, (mean.astype(dtype), var.astype(dtype)), Cache(x, gamma, beta, mean, inv_std)
 
 
-def spatial_backward(dy, cache):
-    """`backward` for `spatial_forward`: ``dx, dgamma, dbeta``."""
-    x, gamma, mean, inv_std = cache
+def _images_backward(dy, cache, relu):
+    x, gamma, beta, mean, inv_std = cache
     check_gradient(dy.shape, x.shape)
     dy = np.ascontiguousarray(dy, x.dtype)
     dx, dgamma, dbeta = np.empty_like(x), np.zeros_like(gamma), np.zeros_like(gamma)
     if x.dtype == np.float32:
-        _spatial_backward[float](dy, x, gamma, mean, inv_std, dx, dgamma, dbeta)
+        _spatial_backward[float](dy, x, gamma, beta, relu, mean, inv_std, dx, dgamma, dbeta)
     else:
-        _spatial_backward[double](dy, x, gamma, mean, inv_std, dx, dgamma, dbeta)
+        _spatial_backward[double](dy, x, gamma, beta, relu, mean, inv_std, dx, dgamma, dbeta)
     return dx, dgamma, dbeta
 
 
@@ -146,29 +211,23 @@ cdef _forward(
     double[::1] var,        # OUT, zeros
     double[::1] inv_std,    # OUT
 ):
-    cdef Py_ssize_t N = x.shape[0], D = x.shape[1], block, n, d, end
-    cdef Py_ssize_t blocks = (D + BLOCK - 1) // BLOCK if N > 0 else 0
+    cdef const Kernels *kernels = choose_kernels(isa().encode(), sizeof(real))
+    cdef Py_ssize_t N = x.shape[0], D = x.shape[1], block, start, columns, d
+    cdef Py_ssize_t blocks = (D + COLUMNS - 1) // COLUMNS if N > 0 else 0
+    cdef Feature[::1] features = np.zeros(D, FEATURE)
 
     # mean[d] = 1/N sum over n of x[n,d];  var[d] = 1/N sum over n of (x[n,d] - mean[d])^2
     # y[n,d] = gamma[d] * (x[n,d] - mean[d]) / sqrt(var[d] + eps) + beta[d]
     for block in prange(
         blocks, nogil=True, schedule="static", use_threads_if=N * D > WORTH_THREADS
     ):
-        end = min(D, (block + 1) * BLOCK)
-        for n in range(N):
-            for d in range(block * BLOCK, end):
-                mean[d] += x[n, d]
-        for d in range(block * BLOCK, end):
-            mean[d] /= N
-        for n in range(N):
-            for d in range(block * BLOCK, end):
-                var[d] += (x[n, d] - mean[d]) * (x[n, d] - mean[d])
-        for d in range(block * BLOCK, end):
-            var[d] /= N
+        start = block * COLUMNS
+        columns = min(COLUMNS, D - start)
+        kernels.column_statistics(&x[0, start], N, D, columns, &mean[start], &var[start])
+        for d in range(start, start + columns):
             inv_std[d] = 1 / sqrt(var[d] + eps)
-        for n in range(N):
-            for d in range(block * BLOCK, end):
-                y[n, d] = <real> (gamma[d] * ((x[n, d] - mean[d]) * inv_std[d]) + beta[d])
+            features[d] = Feature(mean[d], inv_std[d], gamma[d], beta[d], 0, 0, False)
+        kernels.normalize_columns(&x[0, start], N, D, columns, &features[start], &y[0, start])
 
 
 cdef _backward(
@@ -181,10 +240,11 @@ cdef _backward(
     real[::1] dgamma,           # OUT, zeros
     real[::1] dbeta,            # OUT, zeros
 ):
-    cdef Py_ssize_t N = x.shape[0], D = x.shape[1], block, n, d, end
-    cdef Py_ssize_t blocks = (D + BLOCK - 1) // BLOCK if N > 0 else 0
-    cdef double x_hat, centred
-    cdef double[::1] sum_dy_x_hat = np.zeros(D), sum_dy = np.zeros(D)
+    cdef const Kernels *kernels = choose_kernels(isa().encode(), sizeof(real))
+    cdef Py_ssize_t N = x.shape[0], D = x.shape[1], block, start, columns, d
+    cdef Py_ssize_t blocks = (D + COLUMNS - 1) // COLUMNS if N > 0 else 0
+    cdef double[::1] sums = np.empty(D), products = np.empty(D)
+    cdef Feature[::1] features = np.zeros(D, FEATURE)
 
     # with x_hat[n,d] = (x[n,d] - mean[d]) / sqrt(var[d] + eps):
     # dgamma[d] = sum over n of dy[n,d] * x_hat[n,d];  dbeta[d] = sum over n of dy[n,d]
@@ -192,19 +252,21 @@ cdef _backward(
     for block in prange(
         blocks, nogil=True, schedule="static", use_threads_if=N * D > WORTH_THREADS
     ):
-        end = min(D, (block + 1) * BLOCK)
-        for n in range(N):
-            for d in range(block * BLOCK, end):
-                x_hat = (x[n, d] - mean[d]) * inv_std[d]
-                sum_dy_x_hat[d] += dy[n, d] * x_hat
-                sum_dy[d] += dy[n, d]
-        for d in range(block * BLOCK, end):
-            dgamma[d], dbeta[d] = <real> sum_dy_x_hat[d], <real> sum_dy[d]
-        for n in range(N):
-            for d in range(block * BLOCK, end):
-                x_hat = (x[n, d] - mean[d]) * inv_std[d]
-                centred = dy[n, d] - sum_dy[d] / N - x_hat * (sum_dy_x_hat[d] / N)
-                dx[n, d] = <real> (gamma[d] * inv_std[d] * centred)
+        start = block * COLUMNS
+        columns = min(COLUMNS, D - start)
+        kernels.column_products(
+            &dy[0, start], &x[0, start], N, D, columns, &mean[start], &sums[start],
+            &products[start],
+        )
+        for d in range(start, start + columns):
+            products[d] = products[d] * inv_std[d]
+            dgamma[d], dbeta[d] = <real> products[d], <real> sums[d]
+            features[d] = Feature(
+                mean[d], inv_std[d], gamma[d], 0, sums[d] / N, products[d] / N, False
+            )
+        kernels.column_gradient(
+            &dy[0, start], &x[0, start], N, D, columns, &features[start], &dx[0, start]
+        )
 
 
 cdef _spatial_forward(
@@ -212,56 +274,63 @@ cdef _spatial_forward(
     const real[::1] gamma,       # IN
     const real[::1] beta,        # IN
     double eps,
+    bint relu,
     real[:, :, :, ::1] y,        # OUT
     double[::1] mean,            # OUT, zeros
     double[::1] var,             # OUT, zeros
     double[::1] inv_std,         # OUT
 ):
+    cdef const Kernels *kernels = choose_kernels(isa().encode(), sizeof(real))
     cdef Py_ssize_t N = x.shape[0], C = x.shape[1], pixels = x.shape[2] * x.shape[3]
     cdef Py_ssize_t plane, n, c
-    # One sum a plane: enough work for all threads however few the channels, in a fixed order.
-    cdef double[:, ::1] sums = np.empty((N, C))
+    # Sums of each plane: enough work for all threads however few the channels, in a fixed order.
+    cdef double[:, ::1] sums = np.empty((N, C)), squares = np.empty((N, C))
+    cdef Feature[::1] features = np.zeros(C, FEATURE)
 
     # mean[c] = 1/(N*H*W) sum over n,pixels of x;  var[c] likewise of (x - mean[c])^2
     for plane in prange(
         N * C, nogil=True, schedule="static", use_threads_if=N * C * pixels > WORTH_THREADS
     ):
         n, c = plane // C, plane % C
-        sums[n, c] = row_sum(&x[n, c, 0, 0], pixels)
+        kernels.sums(&x[n, c, 0, 0], pixels, &sums[n, c], &squares[n, c])
     _mean_of_planes(sums, pixels, mean)
-    for plane in prange(
-        N * C, nogil=True, schedule="static", use_threads_if=N * C * pixels > WORTH_THREADS
-    ):
-        n, c = plane // C, plane % C
-        sums[n, c] = row_squares(&x[n, c, 0, 0], pixels, mean[c])
-    _mean_of_planes(sums, pixels, var)
+    # The squares of a plane are around its own mean (Chan, Golub and LeVeque 1979).
+    for n in range(N):
+        for c in range(C):
+            squares[n, c] += pixels * (sums[n, c] / pixels - mean[c]) ** 2
+    _mean_of_planes(squares, pixels, var)
 
     # y = gamma[c] * (x - mean[c]) / sqrt(var[c] + eps) + beta[c]
     for c in range(C):
         inv_std[c] = 1 / sqrt(var[c] + eps)
+        features[c] = Feature(mean[c], inv_std[c], gamma[c], beta[c], 0, 0, relu)
     for plane in prange(
         N * C, nogil=True, schedule="static", use_threads_if=N * C * pixels > WORTH_THREADS
     ):
         n, c = plane // C, plane % C
-        _normalize(
-            &x[n, c, 0, 0], pixels, mean[c], inv_std[c], gamma[c], beta[c], &y[n, c, 0, 0]
-        )
+        kernels.normalize(&x[n, c, 0, 0], pixels, &features[c], &y[n, c, 0, 0])
 
 
 cdef _spatial_backward(
     const real[:, :, :, ::1] dy,  # IN
     const real[:, :, :, ::1] x,   # IN
     const real[::1] gamma,        # IN
+    const real[::1] beta,         # IN
+    bint relu,
     const double[::1] mean,       # IN
     const double[::1] inv_std,    # IN
     real[:, :, :, ::1] dx,        # OUT
     real[::1] dgamma,             # OUT, zeros
     real[::1] dbeta,              # OUT, zeros
 ):
+    cdef const Kernels *kernels = choose_kernels(isa().encode(), sizeof(real))
     cdef Py_ssize_t N = x.shape[0], C = x.shape[1], pixels = x.shape[2] * x.shape[3]
     cdef Py_ssize_t plane, n, c
     cdef double[:, ::1] sums = np.empty((N, C)), products = np.empty((N, C))
-    cdef double[::1] mean_dy = np.zeros(C), mean_dy_x_hat = np.zeros(C)
+    cdef double[::1] mean_dy = np.zeros(C), mean_dy_x = np.zeros(C)
+    cdef Feature[::1] features = np.zeros(C, FEATURE)
+    for c in range(C):
+        features[c] = Feature(mean[c], inv_std[c], gamma[c], beta[c], 0, 0, relu)
 
     # with x_hat = (x - mean[c]) / sqrt(var[c] + eps), and M = N*H*W:
     # dgamma[c] = sum over n,pixels of dy * x_hat;  dbeta[c] = sum over n,pixels of dy
@@ -269,25 +338,23 @@ cdef _spatial_backward(
         N * C, nogil=True, schedule="static", use_threads_if=N * C * pixels > WORTH_THREADS
     ):
         n, c = plane // C, plane % C
-        sums[n, c] = row_sum(&dy[n, c, 0, 0], pixels)
-        products[n, c] = inv_std[c] * row_products(
-            &dy[n, c, 0, 0], &x[n, c, 0, 0], pixels, mean[c]
+        kernels.products(
+            &dy[n, c, 0, 0], &x[n, c, 0, 0], pixels, &features[c], &sums[n, c], &products[n, c]
         )
     _mean_of_planes(sums, pixels, mean_dy)
-    _mean_of_planes(products, pixels, mean_dy_x_hat)
+    _mean_of_planes(products, pixels, mean_dy_x)
     for c in range(C):
+        features[c].mean_dy = mean_dy[c]
+        features[c].mean_dy_x_hat = mean_dy_x[c] * inv_std[c]
         dbeta[c] = <real> (mean_dy[c] * N * pixels)
-        dgamma[c] = <real> (mean_dy_x_hat[c] * N * pixels)
+        dgamma[c] = <real> (features[c].mean_dy_x_hat * N * pixels)
 
     # dx = gamma[c] / sqrt(var[c] + eps) * (dy - dbeta[c]/M - x_hat * dgamma[c]/M)
     for plane in prange(
         N * C, nogil=True, schedule="static", use_threads_if=N * C * pixels > WORTH_THREADS
     ):
         n, c = plane // C, plane % C
-        _centre(
-            &dy[n, c, 0, 0], &x[n, c, 0, 0], pixels, mean[c], inv_std[c], gamma[c], mean_dy[c],
-            mean_dy_x_hat[c], &dx[n, c, 0, 0],
-        )
+        kernels.gradient(&dy[n, c, 0, 0], &x[n, c, 0, 0], pixels, &features[c], &dx[n, c, 0, 0])
 
 
 cdef _mean_of_planes(const double[:, ::1] sums, Py_ssize_t pixels, double[::1] mean):
@@ -299,23 +366,3 @@ cdef _mean_of_planes(const double[:, ::1] sums, Py_ssize_t pixels, double[::1] m
     if sums.shape[0] > 0:
         for c in range(sums.shape[1]):
             mean[c] /= sums.shape[0] * pixels
-
-
-cdef inline void _normalize(
-    const real *x, Py_ssize_t pixels, double mean, double inv_std, double gamma, double beta,
-    real *y,
-) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(pixels):
-        y[i] = <real> (gamma * ((x[i] - mean) * inv_std) + beta)
-
-
-cdef inline void _centre(
-    const real *dy, const real *x, Py_ssize_t pixels, double mean, double inv_std, double gamma,
-    double mean_dy, double mean_dy_x_hat, real *dx,
-) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(pixels):
-        dx[i] = <real> (
-            gamma * inv_std * (dy[i] - mean_dy - (x[i] - mean) * inv_std * mean_dy_x_hat)
-        )

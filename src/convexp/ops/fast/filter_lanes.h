@@ -3,7 +3,7 @@
 /* max(v, 0), lane by lane; NaN stays NaN. */
 static ALWAYS_INLINE TARGET vec KERNEL(rectified, real, LEVEL)(vec v)
 {
-    return SELECT((v > 0) | (v != v), v, (vec){0});
+    return SELECT(vec, (v > 0) | (v != v), v, (vec){0});
 }
 
 /* c[r,l] = start[l] + sum over k of rows[r][columns[k]] * b[k,l]
@@ -24,10 +24,10 @@ static ALWAYS_INLINE TARGET void KERNEL(multiply_tile, real, LEVEL)(
     }
     for (Py_ssize_t k = 0; k < depth; k++, b += b_pitch) {
         const Py_ssize_t column = columns[k];
-        vec lanes[PANEL];
-        UNROLL for (int v = 0; v < nv; v++) lanes[v] = *(const loose *)(b + v * LANES);
+        vec right[PANEL];
+        UNROLL for (int v = 0; v < nv; v++) right[v] = *(const loose *)(b + v * LANES);
         UNROLL for (int r = 0; r < ROWS; r++)
-            UNROLL for (int v = 0; v < nv; v++) acc[r][v] += a[r][column] * lanes[v];
+            UNROLL for (int v = 0; v < nv; v++) acc[r][v] += a[r][column] * right[v];
     }
     UNROLL for (int r = 0; r < ROWS; r++)
         UNROLL for (int v = 0; v < nv; v++) {
@@ -62,7 +62,7 @@ static TARGET void KERNEL(transpose, real, LEVEL)(
     real *out = (real *)out_;
     Py_ssize_t i = 0, j = 0;
 #if HAVE_SHUFFLE
-    mask lane;
+    lanes lane;
     UNROLL for (int l = 0; l < LANES; l++) lane[l] = l;
     for (; i + LANES <= rows; i += LANES) {
         for (j = 0; j + LANES <= columns; j += LANES) {
@@ -73,8 +73,8 @@ static TARGET void KERNEL(transpose, real, LEVEL)(
                 square[l] = *(const loose *)row;
             }
             UNROLL for (int s = 1; s < LANES; s *= 2) {
-                const mask odd = (lane & s) != 0;
-                const mask first = lane + (odd & (LANES - s)), second = lane + (s & ~odd)
+                const lanes odd = (lane & s) != 0;
+                const lanes first = lane + (odd & (LANES - s)), second = lane + (s & ~odd)
                     + (LANES & odd);
                 UNROLL for (int l = 0; l < LANES; l++) {
                     if (l & s) continue;
@@ -97,16 +97,16 @@ static TARGET void KERNEL(transpose, real, LEVEL)(
 
 /* out[r * out_pitch + l] = c[r * pitch + l] + b[r], for so many rows and lanes. */
 static TARGET void KERNEL(add_to_rows, real, LEVEL)(
-    const void *c_, Py_ssize_t pitch, Py_ssize_t rows, Py_ssize_t lanes, const void *b, void *out_,
+    const void *c_, Py_ssize_t pitch, Py_ssize_t rows, Py_ssize_t count, const void *b, void *out_,
     Py_ssize_t out_pitch)
 {
     for (Py_ssize_t r = 0; r < rows; r++) {
         const real *c = (const real *)c_ + r * pitch, bias = ((const real *)b)[r];
         real *out = (real *)out_ + r * out_pitch;
         Py_ssize_t l = 0;
-        for (; l + LANES <= lanes; l += LANES)
+        for (; l + LANES <= count; l += LANES)
             *(loose *)(out + l) = *(const loose *)(c + l) + bias;
-        for (; l < lanes; l++) out[l] = c[l] + bias;
+        for (; l < count; l++) out[l] = c[l] + bias;
     }
 }
 
@@ -124,18 +124,18 @@ static TARGET void KERNEL(pool, real, LEVEL)(
         for (int v = 0; v < nv; v++) {
             const real *window = c + q * step * pitch + v * LANES;
             vec best = *(const loose *)window;
-            mask where = {0};
-            integer at = 0;
+            lanes where = {0};
+            lanes number = {0};
             for (int ii = 0; ii < height; ii++)
-                for (int jj = 0; jj < width; jj++, at++) {
+                for (int jj = 0; jj < width; jj++, number += 1) {
                     const vec candidate = *(const loose *)(window + (ii * row + jj) * pitch);
                     /* larger, or the first NaN */
-                    const mask better =
+                    const lanes better =
                         ((candidate > best) | (candidate != candidate)) & (best == best);
-                    best = SELECT(better, candidate, best);
-                    where = CHOOSE(better, at, where);
+                    best = SELECT(vec, better, candidate, best);
+                    where = SELECT(lanes, better, number, where);
                 }
-            where = CHOOSE(best > 0, where, DEAD);
+            where = SELECT(lanes, best > 0, where, (lanes){0} + DEAD);
             *(loose *)(y + q * pitch + v * LANES) = KERNEL(rectified, real, LEVEL)(best);
             for (int l = 0; l < LANES; l++)
                 winner[q * pitch + v * LANES + l] = (unsigned char)LANE(where, l);

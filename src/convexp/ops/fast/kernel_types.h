@@ -60,18 +60,4 @@ typedef struct {
     Transform *gradient, *taps;
 } Kernels;
 
-/* How many threads the next parallel region may have. */
-#ifdef _OPENMP
-#include <omp.h>
-static inline int max_threads(void)
-{
-    return omp_get_max_threads();
-}
-#else
-static inline int max_threads(void)
-{
-    return 1;
-}
-#endif
-
 #endif

@@ -1,30 +1,52 @@
-/* The micro-kernels for one type and one instruction set.
- *
- * simd.h includes this file once for each pair of them, with these defined:
- *   real, integer         float and int, or double and long long
- *   LEVEL                 the instruction set, a part of names
- *   TARGET                the function attribute that allows its instructions
- *   BYTES                 width of a vector; sizeof(real) where the compiler has no vector types
- *   ROWS, PANEL           the tile of multiply: ROWS * PANEL + PANEL + 1 registers
- *   FILTERS               most filters of a tile of sum_over_taps
- *   VECTORS(nf)           vectors of its tile with nf filters: nf * VECTORS + VECTORS + 1 registers
- *   DY_FILTERS, DY_TAPS   the tile of sum_over_pixels: DY_FILTERS * DY_TAPS + DY_TAPS + 1 registers
- */
+/* The micro-kernels of matrix products and convolutions, for every type and instruction set. */
+
+#ifndef LEVEL /* the first time: what does not depend on type and instruction set */
+
+#include "kernel_types.h"
+
+#define KERNELS "kernels.h"
+#include "simd.h"
+
+#else
 
 #define LANES ((int)(BYTES / sizeof(real)))
 #define vec KERNEL(vec, real, LEVEL)
 #define loose KERNEL(loose, real, LEVEL)
-#define mask KERNEL(mask, real, LEVEL)
+#define lanes KERNEL(lanes, real, LEVEL)
 
 /* A vector in registers, one at any address of memory, and the result of a comparison. */
 #if HAVE_VECTORS
 typedef real vec __attribute__((vector_size(BYTES)));
 typedef real loose __attribute__((vector_size(BYTES), aligned(sizeof(real)), may_alias));
-typedef integer mask __attribute__((vector_size(BYTES)));
+typedef integer lanes __attribute__((vector_size(BYTES)));
 #else
 typedef real vec;
 typedef real loose;
-typedef integer mask;
+typedef integer lanes;
+#endif
+
+/* The tiles that the registers hold:
+ *   multiply          ROWS * PANEL + PANEL + 1 of them
+ *   sum_over_taps     nf * VECTORS(nf) + VECTORS(nf) + 1, for nf <= FILTERS
+ *   sum_over_pixels   DY_FILTERS * DY_TAPS + DY_TAPS + 1
+ * Where a product and a sum are two instructions, there is one more. */
+#define PANEL 2
+#define DY_FILTERS 4
+#if REGISTERS == 32
+#define ROWS 8
+#define FILTERS 8
+#define VECTORS(nf) ((nf) <= 4 ? 6 : 3)
+#define DY_TAPS 6
+#elif MULTIPLY_ADD
+#define ROWS 6
+#define FILTERS 4
+#define VECTORS(nf) ((nf) <= 2 ? 4 : 3)
+#define DY_TAPS 3
+#else
+#define ROWS 4
+#define FILTERS 4
+#define VECTORS(nf) ((nf) <= 2 ? 4 : 2)
+#define DY_TAPS 2
 #endif
 
 #include "filter_lanes.h"
@@ -47,6 +69,12 @@ static const Kernels KERNEL(kernels, real, LEVEL) = {
 #undef LANES
 #undef vec
 #undef loose
-#undef mask
-#undef real
-#undef integer
+#undef lanes
+#undef PANEL
+#undef DY_FILTERS
+#undef ROWS
+#undef FILTERS
+#undef VECTORS
+#undef DY_TAPS
+
+#endif

@@ -1,9 +1,13 @@
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from convexp.ops.shapes import Array, Pair
 
 class Cache(NamedTuple):
-    x: Array
+    where: np.ndarray[Any, np.dtype[Any]]
+    shape: tuple[int, int, int, int]
+    dtype: np.dtype[Any]
     size: Pair
     stride: Pair
 

@@ -50,9 +50,9 @@ static ALWAYS_INLINE TARGET void KERNEL(tile, real, LEVEL)(
                 if (whole) {
                     *(loose *)(pixels + f * out_plane) = acc[f][v];
                 } else {
-                    vec lanes = acc[f][v];
+                    vec all = acc[f][v];
                     KERNEL(scatter, real, LEVEL)(
-                        (const real *)&lanes, place, plan, out + f * out_plane);
+                        (const real *)&all, place, plan, out + f * out_plane);
                 }
             }
         }
@@ -109,8 +109,8 @@ static TARGET void KERNEL(sum_over_pixels, real, LEVEL)(
 
     UNROLL for (int f = 0; f < DY_FILTERS; f++)
         UNROLL for (int t = 0; t < DY_TAPS; t++) {
-            vec lanes = acc[f][t];
-            real *lane = (real *)&lanes;
+            vec all = acc[f][t];
+            real *lane = (real *)&all;
             for (int half = LANES / 2; half > 0; half /= 2)
                 for (int l = 0; l < half; l++) lane[l] += lane[l + half];
             if (f < nf && t < nt) ((real *)dw)[f * plan->taps + first_tap + t] += lane[0];

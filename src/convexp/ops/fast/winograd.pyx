@@ -20,8 +20,8 @@ import numpy as np
 from cython.parallel cimport prange, threadid
 from libc.string cimport memset
 
-from convexp.ops.fast._common cimport WORTH_THREADS, real
-from convexp.ops.fast._kernels cimport Kernels, kernels_for, max_threads
+from convexp.ops.fast._common cimport WORTH_THREADS, max_threads, real
+from convexp.ops.fast._kernels cimport Kernels, kernels_for
 from convexp.ops.fast._planes cimport (
     ALIGNMENT, MOST_ROWS, Bands, Pool, Product, as_struct, pool_and_write, product_of, room_for,
     shape_of, turn, write,

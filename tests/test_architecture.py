@@ -23,6 +23,7 @@ FLOORS = [
     {"training"},
     {"tracking"},
     {"terminal", "threads", "plugins"},
+    {"bench"},
     {"tasks", "course", "provenance"},
     {"run"},
     {"__main__"},

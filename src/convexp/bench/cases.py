@@ -16,14 +16,22 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import NonNegativeInt, PositiveInt
 
-from convexp.models import DType
+from convexp.config import build
+from convexp.layers import Affine, Conv
+from convexp.models import DType, Sequential
+from convexp.ops import Ops
 from convexp.ops.shapes import conv_shape, max_pool_shape
+from convexp.plugins import naive
 
 Call = Callable[[], object]
 """One call of a prepared case."""
 
 Prepare = Callable[[dict[str, Any]], Call]
 """How a candidate's process prepares a case: ``{"kind": ..., "values": ...}``."""
+
+
+Node = dict[str, Any]
+"""A node of the configuration."""
 
 
 class UnsupportedError(Exception):
@@ -55,7 +63,7 @@ class Case:
     full_only: bool = False
 
 
-ConvPass = Literal["forward", "input_gradient", "weight_gradient", "backward"]
+ConvPass = Literal["forward", "dx", "dw", "backward"]
 Pass = Literal["forward", "backward"]
 
 
@@ -79,7 +87,7 @@ def conv(
         w: ``[F, HH, WW]``.
         stride: step between windows.
         pad: rows and columns of zeros on each side.
-        passes: which; ``backward`` is both gradients in one call.
+        passes: which; ``dx`` and ``dw`` (with db) are backward for that alone, ``backward`` both.
         versus: what it is compared with.
         name: of the cases, before the pass.
         dtype: of all arrays.
@@ -91,8 +99,8 @@ def conv(
     size_w += w[0]  # and the biases
     moved = {
         "forward": size_x + size_w + size_y,
-        "input_gradient": size_y + size_w + size_x,
-        "weight_gradient": size_y + size_x + size_w,
+        "dx": size_y + size_w + size_x,
+        "dw": size_y + size_x + size_w,
         "backward": size_y + 2 * size_x + 2 * size_w,
     }
     return [
@@ -159,3 +167,116 @@ def spatial_batchnorm(
         )
         for way in passes
     ]
+
+
+def step(
+    *,
+    model: Node,
+    optimizer: Node,
+    image: list[PositiveInt],
+    num_classes: PositiveInt,
+    batch: PositiveInt,
+    versus: str,
+    name: str,
+    dtype: DType,
+) -> list[Case]:
+    """A step of training: forward, softmax loss, backward, update.
+
+    Args:
+        model: a node of ``conf/model``.
+        optimizer: a node of ``conf/optimizer``.
+        image: ``[C, H, W]``.
+        num_classes: K.
+        batch: N.
+        versus: what it is compared with.
+        name: of the case.
+        dtype: of all arrays.
+    """
+    values = {"model": model, "image": image, "num_classes": num_classes, "dtype": dtype}
+    first, others = _products(values)
+    # Backward makes two products of each of forward's, but no gradient of the images.
+    flops = batch * (2 * first + 3 * others)
+    values |= {"batch": batch, "optimizer": optimizer}
+    return [Case(name=name, kind="step", values=values, flops=flops, versus=versus)]
+
+
+def evaluation(
+    *,
+    model: Node,
+    optimizer: Node,
+    image: list[PositiveInt],
+    num_classes: PositiveInt,
+    batch: PositiveInt,
+    versus: str,
+    name: str,
+    dtype: DType,
+) -> list[Case]:
+    """The scores of a batch; arguments as `step`'s."""
+    values = {"model": model, "image": image, "num_classes": num_classes, "dtype": dtype}
+    flops = batch * sum(_products(values))
+    values |= {"batch": batch, "optimizer": optimizer}
+    return [Case(name=name, kind="evaluation", values=values, flops=flops, versus=versus)]
+
+
+def memory(
+    *,
+    model: Node,
+    optimizer: Node,
+    image: list[PositiveInt],
+    num_classes: PositiveInt,
+    batch: PositiveInt,
+    versus: str,
+    name: str,
+    dtype: DType,
+) -> list[Case]:
+    """The memory that a step adds at its peak; arguments as `step`'s."""
+    values = {"model": model, "image": image, "num_classes": num_classes, "dtype": dtype}
+    values |= {"batch": batch, "optimizer": optimizer}
+    return [Case(name=name, kind="memory", values=values, versus=versus, once=True)]
+
+
+def epoch(
+    *,
+    model: Node,
+    optimizer: Node,
+    dataset: Node,
+    batch: PositiveInt,
+    versus: str,
+    name: str,
+    dtype: DType,
+) -> list[Case]:
+    """An epoch of training on a data set, a node of ``conf/dataset``; arguments as `step`'s."""
+    values = {"model": model, "optimizer": optimizer, "dataset": dataset, "batch": batch}
+    values |= {"dtype": dtype}
+    return [Case(name=name, kind="epoch", values=values, versus=versus, once=True, full_only=True)]
+
+
+def _products(values: Node) -> tuple[float, float]:
+    """Flops of a forward pass on one image: of the first layer that multiplies, of all others."""
+    network = sequential(values, naive.ops)
+    shape, flops = tuple(values["image"]), []
+    for layer in network.layers.values():
+        if isinstance(layer, (Affine, Conv)):
+            w = layer.parameters["w"]
+            places = 1
+            if isinstance(layer, Conv):  # whose own output a pool may hide
+                y_shape = conv_shape(
+                    (1, *shape), w.shape, w.shape[:1], stride=layer.stride, pad=layer.pad
+                )
+                places = math.prod(y_shape[2:])
+            flops.append(2.0 * w.size * places)
+        shape = layer.output_shape
+    return flops[0], sum(flops[1:])
+
+
+def sequential(values: Node, ops: Ops) -> Sequential:
+    """The network of a case's values: the same weights whatever the table."""
+    model: Sequential = build(
+        values["model"] | {"dtype": values["dtype"]},
+        "model",
+        input_shape=tuple(values["image"]),
+        num_classes=values["num_classes"],
+        ops=ops,
+        rng=np.random.default_rng(0),
+    )
+    return model

@@ -28,11 +28,11 @@ STREAM = 2**26  # bytes of each array
 LEVELS = ("avx512f", "avx2", "sse4_2", "asimd")
 
 
-def peaks(dtype: DType) -> list[Case]:
+def limits(dtype: DType) -> list[Case]:
     """The cases whose best rates are the machine's limits."""
     values = {"dtype": dtype}
     return [
-        Case(name="matmul", kind="matmul", values=values, flops=2.0 * MATRIX**3),
+        Case(name="matmul", kind="matmul", values=values | {"size": MATRIX}, flops=2.0 * MATRIX**3),
         Case(name="copy", kind="copy", values=values, traffic=2 * STREAM),
         Case(name="add", kind="add", values=values, traffic=3 * STREAM),
     ]
@@ -45,27 +45,27 @@ def candidate(*, num_threads: int | None) -> Iterator[tuple[Prepare, dict[str, s
     with threadpool_limits({"blas": threads}), ThreadPoolExecutor(threads) as pool:
 
         def prepare(case: dict[str, Any]) -> Call:
-            return KINDS[case["kind"]](pool, threads, case["values"]["dtype"])
+            return KINDS[case["kind"]](pool, threads, **case["values"])
 
         blas = [lib for lib in threadpool_info() if lib["user_api"] == "blas"]
         names = [f"{b['internal_api']} {b['version']} {b.get('architecture', '')}" for b in blas]
         yield prepare, {"version": f"numpy {np.__version__}", "blas": ", ".join(names)}
 
 
-def matmul(pool: ThreadPoolExecutor, threads: int, dtype: str) -> Call:
-    """A product of two square matrices."""
+def matmul(pool: ThreadPoolExecutor, threads: int, *, size: int, dtype: str) -> Call:
+    """A product of two square matrices, on the threads of BLAS itself."""
     rng = np.random.default_rng(0)
-    a, b = (rng.standard_normal((MATRIX, MATRIX)).astype(dtype) for _ in range(2))
+    a, b = (rng.standard_normal((size, size)).astype(dtype) for _ in range(2))
     out = np.empty_like(a)
     return lambda: np.matmul(a, b, out=out)
 
 
-def copy(pool: ThreadPoolExecutor, threads: int, dtype: str) -> Call:
+def copy(pool: ThreadPoolExecutor, threads: int, *, dtype: str) -> Call:
     """``c = a``."""
     return _sliced(pool, threads, dtype, lambda a, b, c: np.copyto(c, a))
 
 
-def add(pool: ThreadPoolExecutor, threads: int, dtype: str) -> Call:
+def add(pool: ThreadPoolExecutor, threads: int, *, dtype: str) -> Call:
     """``c = a + b``."""
     return _sliced(pool, threads, dtype, lambda a, b, c: np.add(a, b, out=c))
 

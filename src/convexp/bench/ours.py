@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from convexp.bench.cases import Call, Prepare, UnsupportedError
+from convexp.bench import networks
+from convexp.bench.cases import Call, Prepare, UnsupportedError, sequential
+from convexp.config import build, parameters
+from convexp.losses import Labels, softmax
 from convexp.ops import Op, Ops
 from convexp.ops.shapes import Array, Shape
+from convexp.optimizers import Optimizer
 from convexp.plugins import select
 from convexp.threads import one_pool
+from convexp.training import loss_and_gradients
 
 EPS = 1e-5  # of batch norms
 
@@ -26,7 +32,10 @@ def candidate(
     with one_pool(num_threads) as threads:
 
         def prepare(case: dict[str, Any]) -> Call:
-            return KINDS[case["kind"]](backend.ops, **case["values"])
+            kind, values = case["kind"], case["values"]
+            if kind in networks.KINDS:
+                return networks.KINDS[kind](partial(Trained, backend.ops), **values)
+            return KINDS[kind](backend.ops, **values)
 
         main = backend.served_by["conv"]
         about = {"version": f"{main.distribution} {main.version}", "threads": str(threads)}
@@ -49,16 +58,15 @@ def conv(ops: Ops, *, x: Shape, w: Shape, stride: int, pad: int, way: str, dtype
     if way == "forward":
         return forward
     y, cache = forward()
-    dy = draw(rng, y.shape, dtype)
     needed = {
         "backward": {},
-        "input_gradient": {"need_dw": False},
-        "weight_gradient": {"need_dx": False},
+        "dx": {"need_dw": False},
+        "dw": {"need_dx": False},
     }
-    return gradients(ops.conv, dy, cache, **needed[way])
+    return _gradients(ops.conv, draw(rng, y.shape, dtype), cache, **needed[way])
 
 
-def gradients(op: Op, dy: Array, cache: Any, **needed: bool) -> Call:
+def _gradients(op: Op, dy: Array, cache: Any, **needed: bool) -> Call:
     """A call of backward for no more than what is needed.
 
     Raises:
@@ -73,5 +81,79 @@ def gradients(op: Op, dy: Array, cache: Any, **needed: bool) -> Call:
     return lambda: op.backward(dy, cache, **needed)
 
 
-KINDS: dict[str, Callable[..., Call]] = {"conv": conv}
-"""What prepares each kind of case."""
+def max_pool(ops: Ops, *, x: Shape, size: int, stride: int, way: str, dtype: str) -> Call:
+    """A pass of a max-pool."""
+    rng = np.random.default_rng(0)
+    images = draw(rng, x, dtype)
+
+    def forward() -> Any:
+        return ops.max_pool.forward(images, size=size, stride=stride)
+
+    if way == "forward":
+        return forward
+    y, cache = forward()
+    dy = draw(rng, y.shape, dtype)
+    return lambda: ops.max_pool.backward(dy, cache)
+
+
+def spatial_batchnorm(ops: Ops, *, x: Shape, way: str, dtype: str, relu: bool = False) -> Call:
+    """A pass of a spatial batch norm in training, with a rectifier behind it or not."""
+    op = getattr(ops, "spatial_batchnorm_relu" if relu else "spatial_batchnorm", None)
+    if op is None:
+        raise UnsupportedError("its table has no such op")
+    rng = np.random.default_rng(0)
+    images, gamma, beta = (draw(rng, shape, dtype) for shape in (x, x[1:2], x[1:2]))
+
+    def forward() -> Any:
+        return op.forward(images, gamma, beta, eps=EPS)
+
+    if way == "forward":
+        return forward
+    y, _, cache = forward()
+    dy = draw(rng, y.shape, dtype)
+    return lambda: op.backward(dy, cache)
+
+
+KINDS: dict[str, Callable[..., Call]] = {
+    "conv": conv,
+    "max_pool": max_pool,
+    "spatial_batchnorm": spatial_batchnorm,
+    "spatial_batchnorm_relu": partial(spatial_batchnorm, relu=True),
+}
+"""What prepares each kind of case that is an op."""
+
+
+class Trained:
+    """A `convexp.bench.networks.Network` over a table of ops.
+
+    Args:
+        ops: the table.
+        values: of the case.
+    """
+
+    def __init__(self, ops: Ops, values: dict[str, Any]) -> None:
+        self.model = sequential(values, ops)
+        node = values["optimizer"]
+        table = {"ops": ops} if "ops" in parameters(node, "optimizer") else {}
+        self.optimizer: Optimizer = build(node, "optimizer", **table)
+
+    def put(self, x: Array, labels: Labels) -> tuple[Array, Labels]:
+        """The arrays themselves."""
+        return x, labels
+
+    def step(self, batch: tuple[Array, Labels]) -> float:
+        """As `convexp.training.fit` makes it."""
+        loss, gradients = loss_and_gradients(self.model, *batch, softmax)
+        rate = self.optimizer.learning_rate
+        self.optimizer.update(self.model.parameters, gradients, learning_rate=rate)
+        return loss
+
+    def predict(self, batch: tuple[Array, Labels]) -> Array:
+        """As `convexp.training.evaluate` makes it."""
+        return self.model.predict(batch[0])
+
+    def held(self) -> int:
+        """Bytes of parameters, running averages and the optimizer's averages."""
+        averages = [array for one in self.optimizer.state.values() for array in one.values()]
+        arrays = [*self.model.parameters.values(), *self.model.state.values(), *averages]
+        return sum(array.nbytes for array in arrays)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from statistics import geometric_mean, median
 from typing import Any, Literal
@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import PositiveFloat
 
 from convexp.bench.cases import Case
-from convexp.bench.measure import Failure, Timing
+from convexp.bench.measure import Failure, Found, Told
 
 MAIN_VALUES = ("ms", "s", "mib")
 """What candidates are compared by, the first that a case has: less is better in all of them."""
@@ -74,11 +74,24 @@ class Row:
         """The backend's value of that name, or the ratio."""
         return self.ratio if measure == "ratio" else self.own.values.get(measure)
 
+    def as_json(self) -> dict[str, Any]:
+        """The row as plain values."""
+        return {
+            "name": self.case.name,
+            "flops": self.case.flops,
+            "traffic": self.case.traffic,
+            "reference": self.reference,
+            "ratio": self.ratio,
+            "candidates": {name: asdict(one) for name, one in self.results.items()},
+        }
 
-def result(case: Case, found: Timing | Failure, peaks: Peaks | None) -> Result:
+
+def result(case: Case, found: Found, peaks: Peaks | None) -> Result:
     """The figures of what was measured; without peaks nothing is held against them."""
     if isinstance(found, Failure):
         return Result({}, [], found.reason, failed=found.supported)
+    if isinstance(found, Told):
+        return Result(found.values, [])
     calls = np.concatenate(found.turns) * 1e3
     ms, low, high = (float(np.quantile(calls, q)) for q in (0.5, 0.1, 0.9))
     values = {"ms": ms, "ms_10": low, "ms_90": high}
@@ -90,11 +103,11 @@ def result(case: Case, found: Timing | Failure, peaks: Peaks | None) -> Result:
         values["gbs"] = case.traffic / ms / 1e6
         if peaks:
             values["of_peak"] = values["gbs"] / peaks.gbs
-    note = "one call" if len(calls) == 1 else ""
+    note = "" if len(found.turns) > 1 else "not repeated: a call takes seconds"
     return Result(values, [median(turn) * 1e3 for turn in found.turns], note)
 
 
-def row(case: Case, results: dict[str, Result], references: Sequence[str]) -> Row:
+def compare(case: Case, results: dict[str, Result], references: Sequence[str]) -> Row:
     """Compare the first candidate with the best of the references."""
     done = {n: r.main for n, r in results.items() if n in references and r.main is not None}
     own = next(iter(results.values()))
@@ -143,52 +156,12 @@ class Goal:
         """Is it about this row?"""
         return fnmatchcase(row.case.name, self.cases)
 
+    def as_json(self, rows: Sequence[Row]) -> dict[str, Any]:
+        """The goal, and how far it is reached, as plain values."""
+        value = self.reached(rows)
+        met = None if value is None else self.met(value)
+        return {**asdict(self), "reached": value, "met": met}
+
     def met(self, value: float) -> bool:
         """Does this value reach it?"""
         return value <= self.bound if self.measure == "mib" else value >= self.bound
-
-
-def as_json(rows: Sequence[Row], goals: Sequence[Goal]) -> dict[str, Any]:
-    """The rows and goals as plain values."""
-    return {
-        "cases": [
-            {
-                "name": row.case.name,
-                "flops": row.case.flops,
-                "traffic": row.case.traffic,
-                "reference": row.reference,
-                "ratio": row.ratio,
-                "candidates": {
-                    name: {
-                        **one.values,
-                        "turns_ms": one.turns,
-                        "note": one.note,
-                        "failed": one.failed,
-                    }
-                    for name, one in row.results.items()
-                },
-            }
-            for row in rows
-        ],
-        "goals": [
-            {
-                "cases": goal.cases,
-                "measure": goal.measure,
-                "bound": goal.bound,
-                "reached": (value := goal.reached(rows)),
-                "met": None if value is None else goal.met(value),
-            }
-            for goal in goals
-        ],
-    }
-
-
-def metrics(rows: Sequence[Row], peaks: Mapping[str, float]) -> dict[str, float]:
-    """The figures of the backend as MLflow's metrics: ``bench/conv/3x3_32_32/forward.ms``."""
-    named = {f"bench/peak/{name}": value for name, value in peaks.items()}
-    for one in rows:
-        values = dict(one.own.values)
-        if one.ratio is not None:
-            values["ratio"] = one.ratio
-        named |= {f"bench/{one.case.name}.{name}": value for name, value in values.items()}
-    return named

@@ -11,9 +11,14 @@ from convexp.bench.cases import Case, max_pool
 from convexp.bench.measure import Effort, Failure, Timing, Told, measure
 from convexp.bench.processes import Candidate, Workers
 from convexp.bench.results import compare, result
-from tests.bench.conftest import Install
+from tests.conftest import Install
 
-NAIVE = Candidate("naive", "ours", {"name": "naive", "num_threads": 1, "ops": {}})
+
+def ours(name: str) -> Candidate:
+    return Candidate(name, "ours", {"name": name, "num_threads": 1, "ops": {}})
+
+
+NAIVE = ours("naive")
 
 SLEEPS = """
 def forward(x, *, size, stride):
@@ -37,8 +42,10 @@ def found(case: Case, *candidates: Candidate, effort: Effort) -> dict[str, Any]:
 def test_a_backend_that_sleeps_is_slower_by_about_what_it_sleeps(
     install: Install, short: Effort
 ) -> None:
-    quick = install("quick", SLEEPS.format(seconds=0.001))
-    slow = install("slow", SLEEPS.format(seconds=0.02))
+    install("quick", SLEEPS.format(seconds=0.001))
+    quick = ours("quick")
+    install("slow", SLEEPS.format(seconds=0.02))
+    slow = ours("slow")
     both = found(pool(), quick, slow, effort=short)
     row = compare(pool(), {n: result(pool(), one, None) for n, one in both.items()}, ["slow"])
     assert row.reference == "slow"
@@ -50,7 +57,8 @@ def test_a_backend_that_sleeps_is_slower_by_about_what_it_sleeps(
 def test_every_round_has_a_turn_of_as_many_calls_as_fill_it(
     install: Install, short: Effort
 ) -> None:
-    quick = install("quick", SLEEPS.format(seconds=0.001))
+    install("quick", SLEEPS.format(seconds=0.001))
+    quick = ours("quick")
     effort = replace(short, rounds=4, turn_ms=50)
     (timing,) = found(pool(), quick, effort=effort).values()
     assert isinstance(timing, Timing)
@@ -60,7 +68,8 @@ def test_every_round_has_a_turn_of_as_many_calls_as_fill_it(
 
 
 def test_what_takes_long_is_called_once(install: Install, short: Effort) -> None:
-    slow = install("slow", SLEEPS.format(seconds=0.02))
+    install("slow", SLEEPS.format(seconds=0.02))
+    slow = ours("slow")
     (timing,) = found(pool(), slow, effort=replace(short, slow_ms=10)).values()
     assert isinstance(timing, Timing)
     assert [len(turn) for turn in timing.turns] == [1]
@@ -70,17 +79,15 @@ def test_what_takes_long_is_called_once(install: Install, short: Effort) -> None
 def test_an_op_that_raises_and_one_that_dies_end_their_own_case_only(
     install: Install, short: Effort
 ) -> None:
-    raises = install(
-        "raises", "def forward(x, *, size, stride):\n    raise RuntimeError('no\\nway')"
-    )
-    dies = install("dies", "def forward(x, *, size, stride):\n    os.abort()")
-    candidates = [raises, dies, NAIVE]
+    install("raises", "def forward(x, *, size, stride):\n    raise RuntimeError('no\\nway')")
+    install("dies", "def forward(x, *, size, stride):\n    os.abort()")
+    candidates = [ours("raises"), ours("dies"), NAIVE]
     names = [candidate.name for candidate in candidates]
-    backward = replace(pool(), kind="spatial_batchnorm", values={"x": [2, 1, 2, 2]})
-    backward.values.update(way="forward", dtype="float32")
+    values = {"x": [2, 1, 2, 2], "way": "forward", "dtype": "float32"}
+    other = replace(pool(), kind="spatial_batchnorm", values=values)
     with Workers(candidates, 60) as workers:
         first = measure(pool(), names, workers, short)
-        second = measure(backward, names, workers, short)
+        second = measure(other, names, workers, short)
     assert first["raises"] == Failure("RuntimeError: no way", supported=True)
     assert isinstance(first["dies"], Failure)
     assert "its process ended by SIGABRT" in first["dies"].reason
@@ -89,19 +96,22 @@ def test_an_op_that_raises_and_one_that_dies_end_their_own_case_only(
 
 
 def test_an_op_that_never_returns_is_ended(install: Install, short: Effort) -> None:
-    hangs = install("hangs", SLEEPS.format(seconds=600))
+    install("hangs", SLEEPS.format(seconds=600))
+    hangs = ours("hangs")
     (failure,) = found(pool(), hangs, effort=replace(short, timeout_s=5)).values()
     assert failure == Failure("no answer in 5 s", supported=True)
 
 
 def test_what_an_op_prints_is_not_taken_for_an_answer(install: Install, short: Effort) -> None:
     code = "def forward(x, *, size, stride):\n    print('{}')\n    return x[:, :, ::2, ::2], None"
-    (timing,) = found(pool(), install("chatty", code), effort=short).values()
+    install("chatty", code)
+    (timing,) = found(pool(), ours("chatty"), effort=short).values()
     assert isinstance(timing, Timing)
 
 
 def test_a_backend_that_cannot_be_loaded_says_why(install: Install, short: Effort) -> None:
-    broken = install("broken", "raise ImportError('no compiler')")
+    install("broken", "raise ImportError('no compiler')")
+    broken = ours("broken")
     (failure,) = found(pool(), broken, effort=short).values()
     assert isinstance(failure, Failure)
     assert "cannot be loaded: ImportError: no compiler" in failure.reason
@@ -140,7 +150,7 @@ def test_a_case_that_is_run_once_tells_its_figures(short: Effort) -> None:
 
     image = {"image": [1, 8, 8], "num_classes": 2, "batch": 2000}
     memory = Case(name="memory/tiny", kind="memory", values=values | image, once=True)
-    fast = Candidate("fast", "ours", {"name": "fast", "num_threads": 1, "ops": {}})
+    fast = ours("fast")
     (told,) = found(memory, fast, effort=short).values()
     if isinstance(told, Failure) and not told.supported:
         pytest.skip(told.reason)

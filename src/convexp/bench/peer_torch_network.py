@@ -49,7 +49,8 @@ class Trained:
         loss = F.cross_entropy(self.net(batch[0]), batch[1])
         loss.backward()
         self.optimizer.step()
-        return float(loss)
+        value: float = loss.item()
+        return value
 
     def predict(self, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
         """The scores, without autograd."""

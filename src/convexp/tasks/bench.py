@@ -28,6 +28,7 @@ from convexp.config import bind_to, build
 from convexp.errors import UserError
 from convexp.models import DType
 from convexp.plugins import Selection
+from convexp.plugins.registry import find
 from convexp.provenance import processor
 from convexp.tracking import Tracker
 
@@ -136,6 +137,7 @@ def _candidates(backend: Selection, others: list[str], *, peer: bool) -> list[Ca
     found = [Candidate(backend.name, "ours", own)]
     for name in dict.fromkeys(others):
         if name != backend.name:
+            find(name)  # which says so if there is none
             found.append(Candidate(name, "ours", own | {"name": name, "ops": {}}))
     if peer and find_spec("torch"):
         for short, form in (("NCHW", "contiguous"), ("NHWC", "channels_last")):

@@ -33,7 +33,8 @@ def speed_ups(summary: Summary) -> Figure:
     axes.set_yticks(range(len(rows)), [row.case.name for row in rows], fontsize=8)
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set_xscale("log")
-    axes.margins(x=0.25, y=0.01)
+    axes.xaxis.set_major_formatter("{x:g}x")
+    axes.margins(x=0.4, y=0.01)  # for the labels at the bars' ends
     axes.set_xlabel(f"times as fast: {summary.about['backend']} over what is named")
     return figure
 
@@ -63,10 +64,14 @@ def roofline(summary: Summary) -> Figure:
             axes.scatter(x, y, s=22, alpha=0.8, label=candidate)
     peaks = summary.peaks
     ridge = peaks.gflops / peaks.gbs
-    intensities = np.geomspace(ridge / 20, ridge * 20, 200)
+    reached = [ridge, *(row.case.flops / row.case.traffic for row in rows)]
+    intensities = np.geomspace(min(reached) / 3, max(reached) * 2, 200)
     roof = np.minimum(peaks.gflops, peaks.gbs * intensities)
     axes.plot(intensities, roof, color="black", linewidth=1.2, label="limits, measured")
     axes.set(xscale="log", yscale="log", xlabel="flops a byte", ylabel="GFLOP/s")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
     axes.grid(alpha=0.3)
     axes.legend()
     return figure

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 # An editable install sees changed Python and YAML at once; these need it done anew.
-BUILD  := pyproject.toml setup.py $(wildcard src/convexp/ops/fast/*.pyx src/convexp/ops/fast/*.h)
+BUILD  := pyproject.toml setup.py $(wildcard $(foreach end,pyx pxd h,src/convexp/*.$(end) src/convexp/ops/fast/*.$(end)))
 
 .PHONY: run test bench notebook lint format clean
 
@@ -35,7 +35,7 @@ format: $(VENV)/.installed-test    ## put everything into the house format
 
 clean:                             ## remove what builds and tests leave; keep runs and the environment
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	rm -f src/convexp/ops/fast/*.so src/convexp/ops/fast/*.c
+	rm -f src/convexp/*.so src/convexp/*.c src/convexp/ops/fast/*.so src/convexp/ops/fast/*.c
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

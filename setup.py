@@ -5,13 +5,13 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
 from Cython.Build import cythonize
 from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
-FAST = "src/convexp/ops/fast"
-
-HEADERS = [str(path) for path in sorted(Path(FAST).glob("*.h"))]
+SOURCE = Path("src")
+FOLDERS = [SOURCE / "convexp", SOURCE / "convexp" / "ops" / "fast"]
 
 # Directives of the whole tree. CONVEXP_DEBUG=1 builds with bounds checks.
 DEBUG = os.environ.get("CONVEXP_DEBUG") == "1"
@@ -22,6 +22,15 @@ DIRECTIVES = {
     "initializedcheck": DEBUG,
     "cdivision": True,
     "embedsignature": True,
+}
+
+# What is written for NumPy's own headers: the memory handler.
+NUMPY = {
+    "include_dirs": [np.get_include()],
+    "define_macros": [
+        ("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"),
+        ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION"),
+    ],
 }
 
 OPENMP_PROBE = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n"
@@ -62,7 +71,9 @@ class BuildExt(build_ext):
     def build_extensions(self):
         """Build them all with the flags that the compiler, known only now, understands."""
         compile_flags, link_flags = openmp_flags(self.compiler)
-        optimize = ["/O2"] if self.compiler.compiler_type == "msvc" else ["-O3"]
+        # A square root that need not set errno is one instruction, of a vector too.
+        gcc_alike = self.compiler.compiler_type != "msvc"
+        optimize = ["-O3", "-fno-math-errno"] if gcc_alike else ["/O2"]
         for extension in self.extensions:
             extension.extra_compile_args += optimize + compile_flags
             extension.extra_link_args += link_flags
@@ -73,8 +84,14 @@ setup(
     packages=[*find_packages("src"), "convexp.conf"],
     ext_modules=cythonize(
         [
-            Extension(f"convexp.ops.fast.{path.stem}", [str(path)], depends=HEADERS)
-            for path in sorted(Path(FAST).glob("*.pyx"))
+            Extension(
+                ".".join(path.relative_to(SOURCE).with_suffix("").parts),
+                [str(path)],
+                depends=[str(header) for header in sorted(folder.glob("*.h"))],
+                **NUMPY,
+            )
+            for folder in FOLDERS
+            for path in sorted(folder.glob("*.pyx"))
         ],
         compiler_directives=DIRECTIVES,
     ),

@@ -22,7 +22,7 @@ FLOORS = [
     {"models"},
     {"training"},
     {"tracking"},
-    {"terminal", "threads", "plugins"},
+    {"terminal", "threads", "memory", "plugins"},
     {"bench"},
     {"tasks", "course", "provenance"},
     {"run"},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from importlib.resources import files
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
 from convexp.config import LATER, bind, bind_to, build, parameters
-from convexp.ops import Ops
+from convexp.ops import OP_NAMES, Ops
 from convexp.plugins import load, search_path, select
 from convexp.run import AXES, Experiment, resolve
 from convexp.schedules import constant
@@ -24,6 +23,7 @@ EXPERIMENTS = [path.stem for path in sorted((CONF / "experiment").glob("*.yaml")
 
 # What run.py adds to the values of a node.
 RUNTIME = {
+    "optimizer": ("ops",),
     "trainer": ("optimizer", "schedule", "loss", "rng", "clock"),
     "task": (*Experiment.PARTS, "tracker"),
     "tracking": ("config", "tags", "dataset"),
@@ -70,6 +70,8 @@ def test_every_option_builds(group: str, option: str, request: pytest.FixtureReq
         made = {"input_shape": (3, 8, 9), "num_classes": 4, "ops": load("naive")}
         model = build(small, group, rng=np.random.default_rng(0), **made)
         assert model.predict(np.zeros((2, 3, 8, 9), model.dtype)).shape == (2, 4)
+    elif group == "optimizer":
+        build(node, group, ops=load("naive"))
     elif group in RUNTIME:
         # A task names the parts that it wants.
         wanted = parameters(node, group) if group == "task" else RUNTIME[group]
@@ -119,4 +121,4 @@ def test_a_backends_file_shows_every_option_of_the_registry(name: str) -> None:
     """What an installed backend without a YAML gets is what the built-in files show."""
     shipped = OmegaConf.to_container(OmegaConf.load(CONF / "backend" / f"{name}.yaml"))
     assert shipped == search_path.backend_node(name)
-    assert list(shipped["ops"]) == [field.name for field in fields(Ops)]
+    assert list(shipped["ops"]) == list(OP_NAMES)

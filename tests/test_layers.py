@@ -17,6 +17,7 @@ from convexp.layers import (
     MaxPool,
     ReLU,
     SpatialBatchNorm,
+    SpatialBatchNormReLU,
 )
 from convexp.ops import Ops
 from convexp.testing import numerical_gradient, relative_error
@@ -27,7 +28,7 @@ CONV = {"num_filters": 3, "filter_size": (3, 2), "stride": (1, 2), "pad": (1, 0)
 NORM = {"momentum": 0.9, "eps": 1e-5, "dtype": "float64"}
 
 LAYERS: dict[str, Callable[[Ops, np.random.Generator], Layer]] = {
-    "affine": lambda ops, rng: Affine((7,), num_outputs=4, rng=rng, **SIZES),
+    "affine": lambda ops, rng: Affine((7,), num_outputs=4, ops=ops, rng=rng, **SIZES),
     "conv": lambda ops, rng: Conv(IMAGE, ops=ops, rng=rng, **CONV),
     "conv_relu": lambda ops, rng: ConvReLU(IMAGE, ops=ops, rng=rng, **CONV),
     "conv_relu_pool": lambda ops, rng: ConvReLUPool(
@@ -39,6 +40,7 @@ LAYERS: dict[str, Callable[[Ops, np.random.Generator], Layer]] = {
     "dropout": lambda ops, rng: Dropout(IMAGE, rate=0.3, rng=np.random.default_rng(7)),
     "batchnorm": lambda ops, rng: BatchNorm((7,), ops=ops, **NORM),
     "spatial_batchnorm": lambda ops, rng: SpatialBatchNorm(IMAGE, ops=ops, **NORM),
+    "spatial_batchnorm_relu": lambda ops, rng: SpatialBatchNormReLU(IMAGE, ops=ops, **NORM),
 }
 INPUTS = {"affine": (7,), "batchnorm": (7,)}
 
@@ -79,6 +81,19 @@ def test_gradients_are_those_of_the_forward_pass(
 
 
 @pytest.mark.parametrize("name", LAYERS)
+def test_the_gradients_of_the_parameters_do_not_hang_on_dx(
+    name: str, ops: Ops, rng: np.random.Generator
+) -> None:
+    layer, x = make(name, ops, rng)
+    y, cache = layer.forward(x, train=True)
+    _, expected = layer.backward(np.ones_like(y), cache)
+    _, gradients = layer.backward(np.ones_like(y), cache, need_dx=False)
+    assert gradients.keys() == expected.keys()
+    for key, gradient in gradients.items():
+        np.testing.assert_array_equal(gradient, expected[key])
+
+
+@pytest.mark.parametrize("name", LAYERS)
 def test_float32_stays_float32(name: str, ops: Ops, rng: np.random.Generator) -> None:
     layer, x = make(name, ops, rng)
     layer.parameters = {k: p.astype(np.float32) for k, p in layer.parameters.items()}
@@ -90,18 +105,18 @@ def test_float32_stays_float32(name: str, ops: Ops, rng: np.random.Generator) ->
         assert {k: a.dtype for k, a in arrays.items()} == dict.fromkeys(arrays, np.float32)
 
 
-def test_an_affine_layer_is_a_matrix_product(rng: np.random.Generator) -> None:
-    layer = Affine((3,), num_outputs=2, rng=rng, **SIZES)
+def test_an_affine_layer_is_a_matrix_product(ops: Ops, rng: np.random.Generator) -> None:
+    layer = Affine((3,), num_outputs=2, ops=ops, rng=rng, **SIZES)
     layer.parameters["w"][...] = [[1, 2], [3, 4], [5, 6]]
     layer.parameters["b"][...] = [0.5, -0.5]
     y, _ = layer.forward(np.array([[1.0, 0, -1]]), train=True)
     np.testing.assert_array_equal(y, [[-3.5, -4.5]])
 
 
-def test_weights_are_drawn_at_the_scale_and_alike_in_both_dtypes() -> None:
+def test_weights_are_drawn_at_the_scale_and_alike_in_both_dtypes(ops: Ops) -> None:
     def weights(dtype: str) -> np.ndarray:
         rng = np.random.default_rng(3)
-        layer = Affine((300,), num_outputs=200, weight_scale=0.01, rng=rng, dtype=dtype)
+        layer = Affine((300,), num_outputs=200, weight_scale=0.01, rng=rng, dtype=dtype, ops=ops)
         return layer.parameters["w"]
 
     assert weights("float64").std() == pytest.approx(0.01, rel=0.02)
@@ -142,6 +157,21 @@ def test_running_averages_follow_the_batches_and_serve_in_evaluation(ops: Ops) -
         np.testing.assert_array_equal(layer.state[key], value)
 
 
+def test_a_rectified_norm_is_the_norm_and_the_rectifier(ops: Ops, rng: np.random.Generator) -> None:
+    apart, together = (
+        SpatialBatchNorm(IMAGE, ops=ops, **NORM),
+        SpatialBatchNormReLU(IMAGE, ops=ops, **NORM),
+    )
+    x = rng.normal(1, 2, (4, *IMAGE))
+    for train in (True, False):
+        y, _ = apart.forward(x, train=train)
+        rectified, _ = together.forward(x, train=train)
+        assert (y < 0).any()
+        np.testing.assert_allclose(rectified, np.maximum(y, 0), rtol=1e-12, atol=1e-12)
+        for key, average in apart.state.items():
+            np.testing.assert_allclose(together.state[key], average, rtol=1e-12)
+
+
 def test_an_empty_batch_leaves_the_running_averages_alone(ops: Ops) -> None:
     layer = BatchNorm((3,), ops=ops, **NORM)
     y, cache = layer.forward(np.empty((0, 3)), train=True)
@@ -160,5 +190,7 @@ def test_a_layer_that_does_not_fit_is_refused_when_it_is_built(
         Conv(IMAGE, ops=ops, rng=rng, **big)
     with pytest.raises(ValueError, match="pooling window of 6x6 does not fit"):
         ConvReLUPool(IMAGE, pool_size=6, pool_stride=1, ops=ops, rng=rng, **CONV)
+    with pytest.raises(ValueError, match=r"axes \(N, D\)"):
+        Affine(IMAGE, num_outputs=3, ops=ops, rng=rng, **SIZES)
     with pytest.raises(ValueError, match=r"axes \(N, C, H, W\)"):
         SpatialBatchNorm((3,), ops=ops, **NORM)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from convexp.datasets import digits
+from convexp.layers import Layer
 from convexp.losses import softmax
 from convexp.models import Sequential, conv_net, fully_connected, three_layer
 from convexp.ops import Ops
@@ -116,6 +117,27 @@ def test_gradients_of_a_whole_net(make: Any, reg: float, ops: Ops) -> None:
         np.testing.assert_allclose(gradients[name], numerical, rtol=1e-4, atol=1e-7, err_msg=name)
 
 
+def test_the_way_back_ends_at_the_first_parameters(
+    ops: Ops, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, bool]] = []
+
+    def watched(name: str, layer: Layer) -> None:
+        inner = layer.backward
+
+        def backward(dy: Any, cache: Any, *, need_dx: bool = True) -> Any:
+            asked.append((name, need_dx))
+            return inner(dy, cache, need_dx=need_dx)
+
+        monkeypatch.setattr(layer, "backward", backward)
+
+    model = deep(ops, hidden_dims=[9], batchnorm=False)
+    for name, layer in model.layers.items():
+        watched(name, layer)
+    loss_and_gradients(model, IMAGES[:, :, :4, :5], LABELS, softmax)
+    assert asked == [("affine2", True), ("relu1", True), ("affine1", False)]
+
+
 def test_fully_connected_has_the_layers_it_is_asked_for(ops: Ops) -> None:
     assert list(deep(ops, dropout=0.5).layers) == [
         "flatten",
@@ -129,8 +151,8 @@ def test_fully_connected_has_the_layers_it_is_asked_for(ops: Ops) -> None:
 def test_conv_net_names_every_layer_and_counts_on_through_the_stages(ops: Ops) -> None:
     model = staged(ops)
     assert list(model.layers) == [
-        *("conv1", "bn1", "relu1", "conv2", "bn2", "relu2", "pool1"),
-        *("conv3", "bn3", "relu3", "pool2", "flatten", "affine1"),
+        *("conv1", "bn1", "conv2", "bn2", "pool1"),
+        *("conv3", "bn3", "pool2", "flatten", "affine1"),
     ]
     assert model.parameters["conv3.w"].shape == (4, 2, 3, 3)
     assert model.parameters["affine1.w"].shape == (4 * 1 * 1, 10)
@@ -149,7 +171,7 @@ def test_conv_net_learns_digits() -> None:
     steps = fit(
         model,
         data,
-        optimizer=Adam(learning_rate=1e-2, beta1=0.9, beta2=0.999, eps=1e-8),
+        optimizer=Adam(learning_rate=1e-2, beta1=0.9, beta2=0.999, eps=1e-8, ops=model.ops),
         schedule=constant,
         loss=softmax,
         rng=np.random.default_rng(0),

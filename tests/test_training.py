@@ -35,9 +35,13 @@ def net(data: Dataset, ops: Ops, *, dtype: str = "float32", seed: int = 0) -> Se
     )
 
 
+def adam(ops: Ops) -> Adam:
+    return Adam(learning_rate=1e-2, beta1=0.9, beta2=0.999, eps=1e-8, ops=ops)
+
+
 def training(model: Sequential, data: Dataset, **changes: Any) -> Iterator[tuple[int, dict]]:
     given = {
-        "optimizer": Adam(learning_rate=1e-2, beta1=0.9, beta2=0.999, eps=1e-8),
+        "optimizer": adam(load("fast")),
         "schedule": constant,
         "loss": softmax,
         "rng": np.random.default_rng(0),
@@ -74,13 +78,15 @@ def test_the_record_has_every_step_and_every_epoch(tiny: Dataset, ops: Ops) -> N
 
 def test_the_times_are_those_of_the_steps(tiny: Dataset) -> None:
     clock = Clock()
-    model = net(tiny, timed(load("naive"), clock))
-    record = list(training(model, tiny, clock=clock, epochs=1))
+    ops = timed(load("naive"), clock)
+    record = list(training(net(tiny, ops), tiny, optimizer=adam(ops), clock=clock, epochs=1))
     metrics = record[-1][1]
     costs = {name: value for name, value in metrics.items() if name.startswith("time/")}
     assert costs.keys() == {
-        f"time/{op}.{way}" for op in ("conv", "max_pool") for way in ("forward", "backward")
-    }
+        f"time/{op}.{way}"
+        for op in ("conv", "max_pool", "affine")
+        for way in ("forward", "backward")
+    } | {"time/update", "time/penalty"}
     seconds = len(tiny.train) / metrics["images_per_second"]
     assert 0 < 3 * sum(costs.values()) / 1e3 < seconds
 
@@ -112,7 +118,7 @@ def test_two_backends_train_alike(tiny: Dataset, ops: Ops) -> None:
 
 
 def test_float32_training_stays_float32(tiny: Dataset, ops: Ops) -> None:
-    optimizer = Adam(learning_rate=1e-2, beta1=0.9, beta2=0.999, eps=1e-8)
+    optimizer = adam(ops)
     model = net(tiny, ops)
     list(training(model, tiny, optimizer=optimizer, schedule=partial(exponential, decay=0.9)))
     states = [array for average in optimizer.state.values() for array in average.values()]
@@ -145,7 +151,7 @@ def test_without_validation_images_the_last_weights_stay(tiny: Dataset, ops: Ops
 
 
 def test_a_diverged_loss_stops_the_training(tiny: Dataset, ops: Ops) -> None:
-    run = training(net(tiny, ops), tiny, optimizer=SGD(learning_rate=1e30))
+    run = training(net(tiny, ops), tiny, optimizer=SGD(learning_rate=1e30, ops=ops))
     with pytest.raises(DivergedError, match=r"the loss is (nan|inf) at step \d"):
         list(run)
 

@@ -37,8 +37,8 @@ def test_the_wheel_holds_every_yaml_and_the_compiled_kernels(dist: Path) -> None
     yaml = {f"convexp/{path.relative_to(ROOT)}" for path in (ROOT / "conf").rglob("*.yaml")}
     assert len(yaml) > 20
     assert yaml <= inside
-    for kernel in ("conv", "max_pool", "batchnorm"):
-        compiled = f"convexp/ops/fast/{kernel}."
+    kernels = ("conv", "max_pool", "batchnorm", "updates")
+    for compiled in (*(f"convexp/ops/fast/{kernel}." for kernel in kernels), "convexp/memory."):
         assert [n for n in inside if n.startswith(compiled) and n.endswith((".so", ".pyd"))]
     assert "convexp/py.typed" in inside
     assert not [n for n in inside if n.startswith("tests")]
@@ -50,7 +50,7 @@ def test_the_sdist_holds_what_a_build_needs_and_no_generated_file(dist: Path) ->
     with tarfile.open(sdist) as tar:
         inside = {name.partition("/")[2] for name in tar.getnames()}
     assert {"setup.py", "pyproject.toml", "LICENSE", "README.md", "conf/config.yaml"} <= inside
-    assert "src/convexp/ops/fast/conv.pyx" in inside
+    assert {"src/convexp/ops/fast/conv.pyx", "src/convexp/memory_pool.h"} <= inside
     assert not [n for n in inside if n.endswith((".c", ".so"))]
 
 

@@ -4,12 +4,12 @@
   parameters, and sets ``output_shape``; a size that does not fit is a ValueError here, before
   anything runs.
 - ``forward(x, *, train) -> y, cache``
-- ``backward(dy, cache) -> dx, gradients``, the gradients under the names of the parameters
+- ``backward(dy, cache, *, need_dx=True) -> dx, gradients``, the gradients under the names of the
+  parameters; ``dx`` may be None where it is not needed
 - ``parameters`` are trained; ``state`` (running averages) is kept with them but not trained. A
   parameter named ``w`` is a weight: it, and nothing else, is decayed and regularized.
 
-A layer that has an op in the `Ops` table calls it; what is a matrix product or one pass over
-memory is NumPy.
+A layer that has an op in the `Ops` table calls it; what is one pass over memory is NumPy.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from convexp.ops.shapes import (
     Array,
     Pair,
     Shape,
+    affine_shape,
     as_pair,
     batchnorm_shape,
     conv_shape,
@@ -50,12 +51,14 @@ class Layer(ABC):
         """``y`` for a batch ``(N, *input_shape)``, and the cache for `backward`."""
 
     @abstractmethod
-    def backward(self, dy: Array, cache: Any) -> tuple[Array, Gradients]:
+    def backward(
+        self, dy: Array, cache: Any, *, need_dx: bool = True
+    ) -> tuple[Array | None, Gradients]:
         """``dx`` and the gradients of the parameters, from ``dy`` of the shape of ``y``."""
 
 
 class Affine(Layer):
-    """``y = x w + b``: a matrix product, ``(N, D) -> (N, M)``.
+    """``y = x w + b`` by the table's ``affine``, ``(N, D) -> (N, M)``.
 
     Args:
         input_shape: ``(D,)``.
@@ -63,6 +66,10 @@ class Affine(Layer):
         weight_scale: standard deviation of the normal distribution the weights are drawn from.
         rng: what they are drawn by.
         dtype: of the parameters, float32 or float64.
+        ops: the table.
+
+    Raises:
+        ValueError: the input has another number of axes.
     """
 
     def __init__(
@@ -73,20 +80,25 @@ class Affine(Layer):
         weight_scale: float,
         rng: np.random.Generator,
         dtype: npt.DTypeLike,
+        ops: Ops,
     ) -> None:
-        super().__init__((num_outputs,))
+        w_shape = (*input_shape, num_outputs)
+        super().__init__(affine_shape((1, *input_shape), w_shape, w_shape[1:])[1:])
         self.parameters = {
-            "w": normal((*input_shape, num_outputs), weight_scale, rng, dtype),
+            "w": normal(w_shape, weight_scale, rng, dtype),
             "b": np.zeros(num_outputs, dtype),
         }
+        self.ops = ops
 
-    def forward(self, x: Array, *, train: bool) -> tuple[Array, Array]:
-        return x @ self.parameters["w"] + self.parameters["b"], x
+    def forward(self, x: Array, *, train: bool) -> tuple[Array, Any]:
+        y, cache = self.ops.affine.forward(x, self.parameters["w"], self.parameters["b"])
+        return y, cache
 
-    def backward(self, dy: Array, cache: Array) -> tuple[Array, Gradients]:
-        # dx = dy w^T;  dw = x^T dy;  db = sum over n of dy
-        dx = dy @ self.parameters["w"].T
-        return dx, {"w": cache.T @ dy, "b": dy.sum(axis=0)}
+    def backward(
+        self, dy: Array, cache: Any, *, need_dx: bool = True
+    ) -> tuple[Array | None, Gradients]:
+        dx, dw, db = self.ops.affine.backward(dy, cache, need_dx=need_dx)
+        return dx, {"w": dw, "b": db}
 
 
 class Conv(Layer):
@@ -134,8 +146,10 @@ class Conv(Layer):
         y, cache = self.ops.conv.forward(x, w, b, stride=self.stride, pad=self.pad)
         return y, cache
 
-    def backward(self, dy: Array, cache: Any) -> tuple[Array, Gradients]:
-        dx, dw, db = self.ops.conv.backward(dy, cache)
+    def backward(
+        self, dy: Array, cache: Any, *, need_dx: bool = True
+    ) -> tuple[Array | None, Gradients]:
+        dx, dw, db = self.ops.conv.backward(dy, cache, need_dx=need_dx)
         return dx, {"w": dw, "b": db}
 
 
@@ -147,8 +161,10 @@ class ConvReLU(Conv):
         y, cache = self.ops.conv_relu.forward(x, w, b, stride=self.stride, pad=self.pad)
         return y, cache
 
-    def backward(self, dy: Array, cache: Any) -> tuple[Array, Gradients]:
-        dx, dw, db = self.ops.conv_relu.backward(dy, cache)
+    def backward(
+        self, dy: Array, cache: Any, *, need_dx: bool = True
+    ) -> tuple[Array | None, Gradients]:
+        dx, dw, db = self.ops.conv_relu.backward(dy, cache, need_dx=need_dx)
         return dx, {"w": dw, "b": db}
 
 
@@ -185,8 +201,10 @@ class ConvReLUPool(Conv):
         )
         return y, cache
 
-    def backward(self, dy: Array, cache: Any) -> tuple[Array, Gradients]:
-        dx, dw, db = self.ops.conv_relu_pool.backward(dy, cache)
+    def backward(
+        self, dy: Array, cache: Any, *, need_dx: bool = True
+    ) -> tuple[Array | None, Gradients]:
+        dx, dw, db = self.ops.conv_relu_pool.backward(dy, cache, need_dx=need_dx)
         return dx, {"w": dw, "b": db}
 
 
@@ -211,7 +229,7 @@ class MaxPool(Layer):
         y, cache = self.ops.max_pool.forward(x, size=self.size, stride=self.stride)
         return y, cache
 
-    def backward(self, dy: Array, cache: Any) -> tuple[Array, Gradients]:
+    def backward(self, dy: Array, cache: Any, *, need_dx: bool = True) -> tuple[Array, Gradients]:
         return self.ops.max_pool.backward(dy, cache), {}
 
 
@@ -224,7 +242,7 @@ class ReLU(Layer):
     def forward(self, x: Array, *, train: bool) -> tuple[Array, Array]:
         return relu.forward(x)
 
-    def backward(self, dy: Array, cache: Array) -> tuple[Array, Gradients]:
+    def backward(self, dy: Array, cache: Array, *, need_dx: bool = True) -> tuple[Array, Gradients]:
         return relu.backward(dy, cache), {}
 
 
@@ -237,7 +255,7 @@ class Flatten(Layer):
     def forward(self, x: Array, *, train: bool) -> tuple[Array, Shape]:
         return x.reshape(len(x), *self.output_shape), x.shape
 
-    def backward(self, dy: Array, cache: Shape) -> tuple[Array, Gradients]:
+    def backward(self, dy: Array, cache: Shape, *, need_dx: bool = True) -> tuple[Array, Gradients]:
         return dy.reshape(cache), {}
 
 
@@ -267,7 +285,9 @@ class Dropout(Layer):
         mask = np.divide(keep, 1 - self.rate, dtype=x.dtype)
         return x * mask, mask
 
-    def backward(self, dy: Array, cache: Array | None) -> tuple[Array, Gradients]:
+    def backward(
+        self, dy: Array, cache: Array | None, *, need_dx: bool = True
+    ) -> tuple[Array, Gradients]:
         return (dy if cache is None else dy * cache), {}
 
 
@@ -324,7 +344,7 @@ class BatchNorm(Layer):
                 self.state[name] += (1 - self.momentum) * batch
         return y, ("training", cache)
 
-    def backward(self, dy: Array, cache: Any) -> tuple[Array, Gradients]:
+    def backward(self, dy: Array, cache: Any, *, need_dx: bool = True) -> tuple[Array, Gradients]:
         mode, kept = cache
         if mode == "training":
             dx, dgamma, dbeta = getattr(self.ops, self.op).backward(dy, kept)
@@ -351,6 +371,25 @@ class SpatialBatchNorm(BatchNorm):
     op = "spatial_batchnorm"
     shape_rule = staticmethod(spatial_batchnorm_shape)
     axes = (0, 2, 3)
+
+
+class SpatialBatchNormReLU(SpatialBatchNorm):
+    """`SpatialBatchNorm` and rectifier, in training by the table's ``spatial_batchnorm_relu``."""
+
+    op = "spatial_batchnorm_relu"
+
+    def forward(self, x: Array, *, train: bool) -> tuple[Array, Any]:
+        y, norm_cache = super().forward(x, train=train)
+        if train:  # the op has rectified
+            return y, (norm_cache, None)
+        y, relu_cache = relu.forward(y)
+        return y, (norm_cache, relu_cache)
+
+    def backward(self, dy: Array, cache: Any, *, need_dx: bool = True) -> tuple[Array, Gradients]:
+        norm_cache, relu_cache = cache
+        if relu_cache is not None:
+            dy = relu.backward(dy, relu_cache)
+        return super().backward(dy, norm_cache)
 
 
 def normal(shape: Shape, scale: float, rng: np.random.Generator, dtype: npt.DTypeLike) -> Array:

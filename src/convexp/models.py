@@ -26,7 +26,7 @@ from convexp.layers import (
     Layer,
     MaxPool,
     ReLU,
-    SpatialBatchNorm,
+    SpatialBatchNormReLU,
 )
 from convexp.ops import Ops
 from convexp.ops.shapes import Array, Shape
@@ -41,15 +41,16 @@ class Sequential:
     Args:
         layers: by name, in order.
         reg: strength of the penalty ``0.5 * reg * sum(w^2)`` on the parameters named ``w``.
+        ops: the table that adds the penalty's gradients.
 
     Attributes:
         parameters: ``{"conv1.w": array, ...}``, the layers' own arrays, not copies.
         state: ``{"bn1.mean": array, ...}``, likewise.
     """
 
-    def __init__(self, layers: Mapping[str, Layer], *, reg: float) -> None:
+    def __init__(self, layers: Mapping[str, Layer], *, reg: float, ops: Ops) -> None:
         self.layers = dict(layers)
-        self.reg = reg
+        self.reg, self.ops = reg, ops
         self.parameters = {
             f"{name}.{key}": array
             for name, layer in self.layers.items()
@@ -76,11 +77,14 @@ class Sequential:
 
     def backward(self, dscores: Array, caches: list[Any]) -> Gradients:
         """Gradients of the loss, under the names of `parameters`, without the penalty's."""
-        dy, gradients = dscores, {}
-        for (name, layer), cache in zip(
-            reversed(self.layers.items()), reversed(caches), strict=True
-        ):
-            dy, own = layer.backward(dy, cache)
+        dy: Any = dscores
+        gradients: Gradients = {}
+        way = list(zip(self.layers.items(), caches, strict=True))
+        # Nobody asks for the gradient of the images: the way back ends at the first parameters.
+        first = next((i for i, ((_, layer), _) in enumerate(way) if layer.parameters), len(way))
+        for i in reversed(range(first, len(way))):
+            (name, layer), cache = way[i]
+            dy, own = layer.backward(dy, cache, need_dx=i > first)
             gradients.update({f"{name}.{key}": gradient for key, gradient in own.items()})
         return gradients
 
@@ -90,13 +94,15 @@ class Sequential:
             x, _ = layer.forward(x, train=False)
         return x
 
-    def penalty(self) -> tuple[float, Gradients]:
-        """``0.5 * reg * sum(w^2)`` over all weights, and its gradients ``reg * w``."""
+    def penalize(self, gradients: Gradients) -> float:
+        """``0.5 * reg * sum(w^2)`` over all weights; ``reg * w`` is added to their gradients."""
         if self.reg == 0:
-            return 0.0, {}
-        weights = {n: p for n, p in self.parameters.items() if n.rpartition(".")[2] == "w"}
-        total = 0.5 * self.reg * sum(float(np.vdot(w, w)) for w in weights.values())
-        return total, {name: self.reg * w for name, w in weights.items()}
+            return 0.0
+        squares = 0.0
+        for name, w in self.parameters.items():
+            if name.rpartition(".")[2] == "w":
+                squares += self.ops.updates.penalty(w, gradients[name], reg=self.reg)
+        return 0.5 * self.reg * squares
 
     def snapshot(self) -> dict[str, Array]:
         """Copies of all parameters and state, by name."""
@@ -143,7 +149,12 @@ def three_layer(
     _, H, W = input_shape
     if filter_size > min(H, W):  # padding would make it fit, onto zeros for the most part
         raise ValueError(f"filter_size {filter_size} is larger than the images of {H}x{W}")
-    weights: dict[str, Any] = {"weight_scale": weight_scale, "rng": rng, "dtype": dtype}
+    weights: dict[str, Any] = {
+        "weight_scale": weight_scale,
+        "rng": rng,
+        "dtype": dtype,
+        "ops": ops,
+    }
     conv1 = ConvReLUPool(
         input_shape,
         num_filters=num_filters,
@@ -152,7 +163,6 @@ def three_layer(
         pad=(filter_size - 1) // 2,
         pool_size=2,
         pool_stride=2,
-        ops=ops,
         **weights,
     )
     flatten = Flatten(conv1.output_shape)
@@ -166,7 +176,7 @@ def three_layer(
         "relu1": relu1,
         "affine2": affine2,
     }
-    return Sequential(layers, reg=reg)
+    return Sequential(layers, reg=reg, ops=ops)
 
 
 def conv_net(
@@ -185,7 +195,8 @@ def conv_net(
 ) -> Sequential:
     """{[conv - batchnorm - relu] x n - 2x2 max pool} x stages - affine: any number of stages.
 
-    The convolutions have stride 1 and, for odd filters, keep the image's size.
+    The convolutions have stride 1 and, for odd filters, keep the image's size. A layer ``bn1``
+    holds the rectifier too.
 
     Args:
         stages: for each stage the numbers of filters of its convolutions.
@@ -207,7 +218,7 @@ def conv_net(
 
     def weights(num_inputs: int) -> dict[str, Any]:
         scale = math.sqrt(2 / num_inputs) if weight_scale is None else weight_scale
-        return {"weight_scale": scale, "rng": rng, "dtype": dtype}
+        return {"weight_scale": scale, "rng": rng, "dtype": dtype, "ops": ops}
 
     layers: dict[str, Layer] = {}
     shape, number = input_shape, count(1)
@@ -220,20 +231,18 @@ def conv_net(
                 filter_size=filter_size,
                 stride=1,
                 pad=(filter_size - 1) // 2,
-                ops=ops,
                 **weights(shape[0] * filter_size**2),
             )
             shape = conv.output_shape
-            layers[f"bn{i}"] = SpatialBatchNorm(
+            layers[f"bn{i}"] = SpatialBatchNormReLU(
                 shape, momentum=momentum, eps=eps, dtype=dtype, ops=ops
             )
-            layers[f"relu{i}"] = ReLU(shape)
         layers[f"pool{stage}"] = pool = MaxPool(shape, size=2, stride=2, ops=ops)
         shape = pool.output_shape
     layers["flatten"] = flatten = Flatten(shape)
     (num_inputs,) = flatten.output_shape
     layers["affine1"] = Affine(flatten.output_shape, num_outputs=num_classes, **weights(num_inputs))
-    return Sequential(layers, reg=reg)
+    return Sequential(layers, reg=reg, ops=ops)
 
 
 def fully_connected(
@@ -268,7 +277,12 @@ def fully_connected(
         rng: draws the weights and, from a generator spawned of it, the dropout masks.
     """
     (masks,) = rng.spawn(1)
-    weights: dict[str, Any] = {"weight_scale": weight_scale, "rng": rng, "dtype": dtype}
+    weights: dict[str, Any] = {
+        "weight_scale": weight_scale,
+        "rng": rng,
+        "dtype": dtype,
+        "ops": ops,
+    }
     layers: dict[str, Layer] = {"flatten": (last := Flatten(input_shape))}
     shape = last.output_shape
     for i, num_outputs in zip(count(1), hidden_dims):
@@ -280,4 +294,4 @@ def fully_connected(
         if dropout > 0:
             layers[f"dropout{i}"] = Dropout(shape, rate=dropout, rng=masks)
     layers[f"affine{len(hidden_dims) + 1}"] = Affine(shape, num_outputs=num_classes, **weights)
-    return Sequential(layers, reg=reg)
+    return Sequential(layers, reg=reg, ops=ops)

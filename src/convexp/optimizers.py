@@ -3,7 +3,8 @@
 ``update(parameters, gradients, learning_rate=...)`` changes the parameters in place, in their own
 dtype: no step makes a float32 network float64. The rate of a step is an argument, since a
 schedule may vary it; ``optimizer.learning_rate`` is the one it starts from. What an optimizer
-remembers of a parameter lies in ``state[<name of the average>][<name of the parameter>]``.
+remembers of a parameter lies in ``state[<name of the average>][<name of the parameter>]``. The
+arithmetic of a step is the table's (`convexp.ops.Updates`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 from annotated_types import Ge, Lt
 from pydantic import NonNegativeFloat, PositiveFloat
 
+from convexp.ops import Ops
 from convexp.ops.shapes import Array
 
 Fraction = Annotated[float, Ge(0), Lt(1)]
@@ -26,8 +28,9 @@ Fraction = Annotated[float, Ge(0), Lt(1)]
 class Optimizer(ABC):
     """Walks over the parameters; an update rule says what happens to one."""
 
-    def __init__(self, *, learning_rate: PositiveFloat) -> None:
+    def __init__(self, *, learning_rate: PositiveFloat, ops: Ops) -> None:
         self.learning_rate = learning_rate
+        self.updates = ops.updates
         self.steps = 0
         self.state: defaultdict[str, dict[str, Array]] = defaultdict(dict)
 
@@ -41,9 +44,12 @@ class Optimizer(ABC):
         """Take one step, writing the parameters in place.
 
         Args:
-            parameters: by name; the names also key the optimizer's state.
+            parameters: by name, C-contiguous; the names also key the optimizer's state.
             gradients: of the loss, one for each parameter, of its shape.
             learning_rate: of this step.
+
+        Raises:
+            ValueError: a parameter cannot be written in place, or a gradient has another shape.
         """
         self.steps += 1
         for name, p in parameters.items():
@@ -55,28 +61,28 @@ class Optimizer(ABC):
 
     def average(self, key: str, name: str, p: Array) -> Array:
         """The moving average ``key`` of the parameter ``name``; zeros at first."""
-        return self.state[key].setdefault(name, np.zeros_like(p))
+        if name not in self.state[key]:
+            self.state[key][name] = np.zeros_like(p)
+        return self.state[key][name]
 
 
 class SGD(Optimizer):
     """Stochastic gradient descent: ``p -= rate * g``."""
 
     def rule(self, name: str, p: Array, g: Array, rate: float) -> None:
-        p -= rate * g
+        self.updates.sgd(p, g, rate=rate)
 
 
 class Momentum(Optimizer):
     """SGD with momentum: ``v = momentum * v - rate * g;  p += v``."""
 
-    def __init__(self, *, learning_rate: PositiveFloat, momentum: Fraction) -> None:
-        super().__init__(learning_rate=learning_rate)
+    def __init__(self, *, learning_rate: PositiveFloat, momentum: Fraction, ops: Ops) -> None:
+        super().__init__(learning_rate=learning_rate, ops=ops)
         self.momentum = momentum
 
     def rule(self, name: str, p: Array, g: Array, rate: float) -> None:
         v = self.average("velocity", name, p)
-        v *= self.momentum
-        v -= rate * g
-        p += v
+        self.updates.momentum(p, g, v, rate=rate, momentum=self.momentum)
 
 
 class Nesterov(Momentum):
@@ -86,10 +92,7 @@ class Nesterov(Momentum):
 
     def rule(self, name: str, p: Array, g: Array, rate: float) -> None:
         v = self.average("velocity", name, p)
-        v *= self.momentum
-        v -= rate * g
-        p += self.momentum * v
-        p -= rate * g
+        self.updates.nesterov(p, g, v, rate=rate, momentum=self.momentum)
 
 
 class RMSProp(Optimizer):
@@ -99,16 +102,14 @@ class RMSProp(Optimizer):
     """
 
     def __init__(
-        self, *, learning_rate: PositiveFloat, decay: Fraction, eps: PositiveFloat
+        self, *, learning_rate: PositiveFloat, decay: Fraction, eps: PositiveFloat, ops: Ops
     ) -> None:
-        super().__init__(learning_rate=learning_rate)
+        super().__init__(learning_rate=learning_rate, ops=ops)
         self.decay, self.eps = decay, eps
 
     def rule(self, name: str, p: Array, g: Array, rate: float) -> None:
         s = self.average("mean_square", name, p)
-        s *= self.decay
-        s += (1 - self.decay) * g**2
-        p -= rate * g / (np.sqrt(s) + self.eps)
+        self.updates.rmsprop(p, g, s, rate=rate, decay=self.decay, eps=self.eps)
 
 
 class Adam(Optimizer):
@@ -125,18 +126,28 @@ class Adam(Optimizer):
         beta1: Fraction,
         beta2: Fraction,
         eps: PositiveFloat,
+        ops: Ops,
     ) -> None:
-        super().__init__(learning_rate=learning_rate)
+        super().__init__(learning_rate=learning_rate, ops=ops)
         self.beta1, self.beta2, self.eps = beta1, beta2, eps
 
     def rule(self, name: str, p: Array, g: Array, rate: float) -> None:
-        m, v = self.average("mean", name, p), self.average("mean_square", name, p)
-        m *= self.beta1
-        m += (1 - self.beta1) * g
-        v *= self.beta2
-        v += (1 - self.beta2) * g**2
-        step = rate / (1 - self.beta1**self.steps)
-        p -= step * m / (np.sqrt(v / (1 - self.beta2**self.steps)) + self.eps)
+        self.updates.adam(
+            p,
+            g,
+            self.average("mean", name, p),
+            self.average("mean_square", name, p),
+            rate=rate,
+            beta1=self.beta1,
+            beta2=self.beta2,
+            eps=self.eps,
+            step=self.steps,
+            weight_decay=self.decay_of(name),
+        )
+
+    def decay_of(self, name: str) -> float:
+        """The weight decay of a parameter: none."""
+        return 0.0
 
 
 class AdamW(Adam):
@@ -154,11 +165,11 @@ class AdamW(Adam):
         beta2: Fraction,
         eps: PositiveFloat,
         weight_decay: NonNegativeFloat,
+        ops: Ops,
     ) -> None:
-        super().__init__(learning_rate=learning_rate, beta1=beta1, beta2=beta2, eps=eps)
+        super().__init__(learning_rate=learning_rate, beta1=beta1, beta2=beta2, eps=eps, ops=ops)
         self.weight_decay = weight_decay
 
-    def rule(self, name: str, p: Array, g: Array, rate: float) -> None:
-        if name.rpartition(".")[2] == "w":
-            p *= 1 - rate * self.weight_decay
-        super().rule(name, p, g, rate)
+    def decay_of(self, name: str) -> float:
+        """The weight decay of a parameter, if it is a weight."""
+        return self.weight_decay if name.rpartition(".")[2] == "w" else 0.0

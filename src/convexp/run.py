@@ -19,7 +19,9 @@ from convexp import provenance
 from convexp.config import LATER, bind, bind_to, build, check, parameters
 from convexp.datasets import Dataset
 from convexp.errors import UserError, choices
+from convexp.memory import reuse_memory
 from convexp.models import Sequential
+from convexp.ops import Ops
 from convexp.ops.timing import Clock, timed
 from convexp.plugins import Selection, select
 from convexp.threads import one_pool
@@ -62,6 +64,11 @@ class Experiment:
         return selection
 
     @cached_property
+    def ops(self) -> Ops:
+        """The backend's table, keeping time."""
+        return timed(self.backend.ops, self.clock)
+
+    @cached_property
     def dataset(self) -> Dataset:
         """The images, in their three parts."""
         dataset: Dataset = build(self.config["dataset"], "dataset")
@@ -69,13 +76,13 @@ class Experiment:
 
     @cached_property
     def model(self) -> Sequential:
-        """The network, untrained, its ops keeping time."""
+        """The network, untrained."""
         model: Sequential = build(
             self.config["model"],
             "model",
             input_shape=self.dataset.input_shape,
             num_classes=self.dataset.num_classes,
-            ops=timed(self.backend.ops, self.clock),
+            ops=self.ops,
             rng=self.weights,
         )
         return model
@@ -86,7 +93,7 @@ class Experiment:
         return bind(
             self.config["trainer"],
             "trainer",
-            optimizer=build(self.config["optimizer"], "optimizer"),
+            optimizer=build(self.config["optimizer"], "optimizer", ops=self.ops),
             schedule=bind(self.config["schedule"], "schedule"),
             loss=bind(self.config["loss"], "loss"),
             rng=self.batches,
@@ -111,7 +118,7 @@ def run(cfg: DictConfig) -> float | None:
     parts = {name: getattr(experiment, name) for name in needed}
     task = bind(config["task"], "task", tracker=LATER, **parts)
 
-    with one_pool(experiment.backend.num_threads) as threads:
+    with one_pool(experiment.backend.num_threads) as threads, reuse_memory():
         tags = provenance.tags(config, experiment.backend, threads)
         with build(
             config["tracking"], "tracking", config=config, tags=tags, dataset=parts.get("dataset")

@@ -155,10 +155,7 @@ def loss_and_gradients(
     scores, caches = model.forward(x, train=True)
     value, dscores = loss(scores, y)
     gradients = model.backward(dscores, caches)
-    penalty, penalty_gradients = model.penalty()
-    for name, gradient in penalty_gradients.items():
-        gradients[name] += gradient
-    return value + penalty, gradients
+    return value + model.penalize(gradients), gradients
 
 
 def evaluate(

@@ -5,19 +5,20 @@ from __future__ import annotations
 import inspect
 import pickle
 from collections.abc import Callable, Iterator
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
 import pytest
 
-from convexp.ops import Composed, Op, Ops
+from convexp.ops import OP_NAMES, Composed, Op, Ops
 from convexp.ops.shapes import Array
 from convexp.plugins import naive
 
 # Each op's array shapes and keyword arguments.
 CALLS: dict[str, tuple[list[tuple[int, ...]], dict[str, Any]]] = {
     "conv": ([(3, 2, 6, 8), (4, 2, 3, 2), (4,)], {"stride": (2, 1), "pad": (1, 2)}),
+    "affine": ([(6, 5), (5, 4), (4,)], {}),
     "max_pool": ([(3, 2, 6, 8)], {"size": (3, 2), "stride": (2, 3)}),
     "batchnorm": ([(6, 5), (5,), (5,)], {"eps": 1e-3}),
     "spatial_batchnorm": ([(3, 4, 2, 3), (4,), (4,)], {"eps": 1e-3}),
@@ -26,6 +27,7 @@ CALLS: dict[str, tuple[list[tuple[int, ...]], dict[str, Any]]] = {
         [(3, 2, 6, 8), (4, 2, 3, 2), (4,)],
         {"stride": 1, "pad": 1, "size": 2, "pool_stride": 2},
     ),
+    "spatial_batchnorm_relu": ([(3, 4, 2, 3), (4,), (4,)], {"eps": 1e-3}),
 }
 
 
@@ -65,7 +67,7 @@ def _flat(values: Any) -> Iterator[Array]:
 
 
 def test_all_calls_are_here() -> None:
-    assert sorted(CALLS) == sorted(field.name for field in fields(Ops))
+    assert sorted(CALLS) == sorted(OP_NAMES)
 
 
 def test_signatures_are_the_reference_s(op: Op, name: str) -> None:
@@ -187,6 +189,22 @@ def test_backward_can_run_twice_on_one_cache(op: Op, name: str) -> None:
         np.testing.assert_array_equal(a, e)
 
 
+WITH_WEIGHTS = ("affine", "conv", "conv_relu", "conv_relu_pool")
+
+
+@pytest.mark.parametrize("name", WITH_WEIGHTS)
+def test_a_gradient_that_is_not_needed_is_none_and_changes_no_other(op: Op, name: str) -> None:
+    y, cache = op.forward(*inputs(name), **CALLS[name][1])
+    full = op.backward(y, cache)
+    for need_dx, need_dw in ((True, False), (False, True), (False, False)):
+        gradients = op.backward(y, cache, need_dx=need_dx, need_dw=need_dw)
+        for g, e, needed in zip(gradients, full, (need_dx, need_dw, need_dw), strict=True):
+            if needed:
+                np.testing.assert_array_equal(g, e, strict=True)
+            else:
+                assert g is None
+
+
 @pytest.mark.parametrize("batch", [0, 1])
 def test_small_batches(op: Op, name: str, batch: int) -> None:
     arrays = inputs(name, "float32", batch=batch)
@@ -220,10 +238,11 @@ def test_arrays_that_do_not_fit_are_an_error(op: Op, name: str) -> None:
 
 
 def test_hyperparameters_are_keywords_and_have_no_defaults(op: Op, name: str) -> None:
+    if CALLS[name][1]:  # affine has none
+        with pytest.raises(TypeError):
+            op.forward(*inputs(name))
     with pytest.raises(TypeError):
-        op.forward(*inputs(name))
-    with pytest.raises(TypeError):
-        op.forward(*inputs(name), *CALLS[name][1].values())
+        op.forward(*inputs(name), *CALLS[name][1].values() or (1,))
 
 
 def test_a_table_refuses_what_is_no_op(ops: Ops) -> None:
@@ -231,6 +250,13 @@ def test_a_table_refuses_what_is_no_op(ops: Ops) -> None:
         replace(ops, conv=cast(Op, (ops.conv.forward, ops.conv.backward)))
     with pytest.raises(TypeError, match="forward and backward of the op 'max_pool' must be"):
         replace(ops, max_pool=Op(ops.max_pool.forward, cast(Any, None)))
+
+
+def test_a_table_refuses_what_is_no_update(ops: Ops) -> None:
+    with pytest.raises(TypeError, match="the updates must be Updates, not dict"):
+        replace(ops, updates=cast(Any, {}))
+    with pytest.raises(TypeError, match="the update 'adam' must be a function"):
+        replace(ops.updates, adam=cast(Any, None))
 
 
 def test_a_table_is_frozen(ops: Ops) -> None:

@@ -68,6 +68,20 @@ def test_gradients_are_the_numerical_ones(ops: Ops, name: str, rng: np.random.Ge
         np.testing.assert_allclose(gradient, by_differences, rtol=1e-6, atol=1e-7)
 
 
+def test_the_rectified_norm_is_what_its_parts_make(ops: Ops, rng: np.random.Generator) -> None:
+    x, gamma, beta = rng.standard_normal((3, 4, 5, 6)), *rng.standard_normal((2, 4))
+    y, statistics, cache = ops.spatial_batchnorm_relu.forward(x, gamma, beta, eps=1e-3)
+    a, expected_statistics, norm_cache = naive.ops.spatial_batchnorm.forward(
+        x, gamma, beta, eps=1e-3
+    )
+    np.testing.assert_allclose(y, np.maximum(a, 0), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(statistics, expected_statistics, rtol=1e-12, atol=1e-14)
+    dy = rng.standard_normal(y.shape)
+    expected = naive.ops.spatial_batchnorm.backward(dy * (a > 0), norm_cache)
+    for g, e in zip(ops.spatial_batchnorm_relu.backward(dy, cache), expected, strict=True):
+        np.testing.assert_allclose(g, e, rtol=1e-11, atol=1e-11)
+
+
 def test_relu_at_zero_and_at_nan() -> None:
     x = np.array([-1.0, 0.0, 2.0, np.nan])
     y, cache = relu.forward(x)
@@ -81,7 +95,7 @@ def _zeros_forward(x: Array, w: Array, b: Array, **_: Any) -> tuple[Array, Any]:
     return np.zeros((1, 1, 2, 2)), "mine"
 
 
-def _zeros_backward(dy: Array, cache: Any) -> tuple[Array, Array, Array]:
+def _zeros_backward(dy: Array, cache: Any, **need: bool) -> tuple[Array, Array, Array]:
     assert cache == "mine"
     return np.full(1, 7.0), dy, dy
 

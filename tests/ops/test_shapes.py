@@ -106,6 +106,30 @@ def test_max_pool_shape_refuses(changed: dict[str, Any], message: str) -> None:
         shapes.max_pool_shape(**arguments)
 
 
+def test_affine_shape() -> None:
+    assert shapes.affine_shape((0, 3), (3, 5), (5,)) == (0, 5)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"x": (3,)}, "x must have the axes (N, D), not the shape (3,)"),
+        ({"x": (2, 3, 1)}, "x must have the axes (N, D), not the shape (2, 3, 1)"),
+        ({"w": (3,)}, "w must have the axes (D, M), not the shape (3,)"),
+        ({"x": (2, 0)}, "x (2, 0) has an empty axis; of (N, D) only N may be 0"),
+        ({"w": (3, 0)}, "w (3, 0) has an empty axis"),
+        ({"w": (4, 5)}, "x (2, 3) has 3 features, but the weights w (4, 5) take 4"),
+        ({"b": (3,)}, "b (3,) must hold one bias for each output of the weights w (3, 5): (5,)"),
+        ({"b": (1, 5)}, "b (1, 5) must hold one bias for each output"),
+    ],
+    ids=str,
+)
+def test_affine_shape_refuses(changed: dict[str, Any], message: str) -> None:
+    arguments = {"x": (2, 3), "w": (3, 5), "b": (5,)} | changed
+    with pytest.raises(ValueError, match=re.escape(message)):
+        shapes.affine_shape(**arguments)
+
+
 def test_batchnorm_shapes() -> None:
     assert shapes.batchnorm_shape((0, 3), (3,), (3,)) == (0, 3)
     assert shapes.spatial_batchnorm_shape((2, 3, 4, 5), (3,), (3,)) == (2, 3, 4, 5)

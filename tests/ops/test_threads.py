@@ -28,7 +28,11 @@ def all_passes(ops: Ops) -> list[Array]:
     results += y, ops.max_pool.backward(y, cache)
     y, statistics, cache = ops.spatial_batchnorm.forward(x, gamma, beta, eps=1e-5)
     results += y, *statistics, *ops.spatial_batchnorm.backward(x, cache)
+    y, statistics, cache = ops.spatial_batchnorm_relu.forward(x, gamma, beta, eps=1e-5)
+    results += y, *statistics, *ops.spatial_batchnorm_relu.backward(x, cache)
     rows = x.reshape(70, 117)
+    y, cache = ops.affine.forward(rows, rows[:61].T, rows[0, :61])
+    results += y, *ops.affine.backward(y, cache)
     ones = np.ones(117, np.float32)
     y, statistics, cache = ops.batchnorm.forward(rows, ones, ones, eps=1e-5)
     return [*results, y, *statistics, *ops.batchnorm.backward(rows, cache)]

@@ -10,7 +10,16 @@ from convexp.ops.sandwiches import SANDWICHES
 from convexp.plugins import load, mixing, select
 
 NONE: dict[str, str | None] = dict.fromkeys(
-    ("conv", "max_pool", "batchnorm", "spatial_batchnorm", "conv_relu", "conv_relu_pool")
+    (
+        "conv",
+        "affine",
+        "max_pool",
+        "batchnorm",
+        "spatial_batchnorm",
+        "conv_relu",
+        "conv_relu_pool",
+        "spatial_batchnorm_relu",
+    )
 )
 
 
@@ -30,7 +39,7 @@ def test_single_ops_come_from_other_backends() -> None:
 
 @pytest.fixture
 def fused(monkeypatch: pytest.MonkeyPatch) -> Ops:
-    """A backend with kernels of its own for both sandwiches."""
+    """A backend with kernels of its own for every sandwich."""
     own = load("naive")
     kernels = {name: Op(print, print) for name in SANDWICHES}
     table = replace(own, **kernels)
@@ -43,6 +52,7 @@ def test_a_fused_kernel_does_not_run_in_place_of_an_exchanged_part(fused: Ops) -
     ops = select(name="fused", num_threads=None, ops=NONE | {"max_pool": "naive"}).ops
     assert isinstance(ops.conv_relu_pool, Composed)
     assert ops.conv_relu is fused.conv_relu  # holds no pool
+    assert ops.spatial_batchnorm_relu is fused.spatial_batchnorm_relu
 
 
 def test_a_fused_kernel_that_is_asked_for_stays(fused: Ops) -> None:

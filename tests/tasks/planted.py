@@ -36,10 +36,15 @@ def _splitting_ties(dy: Array, cache: Any) -> Array:
     return dx
 
 
-def _writing(dy: Array, cache: Any) -> Any:
-    gradients = conv.backward(dy, cache)
+def _writing(dy: Array, cache: Any, **need: bool) -> Any:
+    gradients = conv.backward(dy, cache, **need)
     dy *= 0
     return gradients
+
+
+def _halving(dy: Array, cache: Any, *, need_dx: bool = True, need_dw: bool = True) -> Any:
+    dx, dw, db = conv.backward(dy, cache, need_dx=need_dx, need_dw=need_dw)
+    return (dx if need_dw or dx is None else dx / 2), dw, db
 
 
 def _doubling(x: Array, *, size: Any, stride: Any) -> Any:
@@ -98,6 +103,7 @@ ops: dict[str, Ops] = {
     "ignores pad[1]": replace(naive.ops, conv=Op(_square_padding, conv.backward)),
     "splits ties": replace(naive.ops, max_pool=Op(max_pool.forward, _splitting_ties)),
     "writes dy": replace(naive.ops, conv=Op(conv.forward, _writing)),
+    "halves a lone dx": replace(naive.ops, conv=Op(conv.forward, _halving)),
     "float64 out": replace(naive.ops, max_pool=Op(_doubling, max_pool.backward)),
     "raises": replace(naive.ops, batchnorm=Op(_raising, naive.ops.batchnorm.backward)),
     "checks no shape": replace(naive.ops, batchnorm=Op(_no_check, naive.ops.batchnorm.backward)),
@@ -108,6 +114,6 @@ ops: dict[str, Ops] = {
     "one pass": replace(naive.ops, batchnorm=Op(_one_pass, naive.ops.batchnorm.backward)),
     "fused wrongly": replace(naive.ops, conv_relu=Op(_fused, naive.ops.conv_relu.backward)),
     "returns a scalar": replace(
-        naive.ops, conv=Op(conv.forward, lambda dy, cache: (1.0, 2.0, 3.0))
+        naive.ops, conv=Op(conv.forward, lambda dy, cache, **need: (1.0, 2.0, 3.0))
     ),
 }

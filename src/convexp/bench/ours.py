@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from convexp.bench import networks
-from convexp.bench.cases import Call, Prepare, UnsupportedError, sequential
-from convexp.config import build, parameters
+from convexp.bench.cases import Call, Prepare, sequential
+from convexp.config import build
 from convexp.losses import Labels, softmax
-from convexp.ops import Op, Ops
+from convexp.memory import reuse_memory
+from convexp.ops import Ops
 from convexp.ops.shapes import Array, Shape
 from convexp.optimizers import Optimizer
 from convexp.plugins import select
@@ -29,7 +30,7 @@ def candidate(
 ) -> Iterator[tuple[Prepare, dict[str, str]]]:
     """The backend that a run's ``backend`` node describes, with the threads that a run gives it."""
     backend = select(name=name, num_threads=num_threads, ops=ops)
-    with one_pool(num_threads) as threads:
+    with one_pool(num_threads) as threads, reuse_memory():
 
         def prepare(case: dict[str, Any]) -> Call:
             kind, values = case["kind"], case["values"]
@@ -63,22 +64,8 @@ def conv(ops: Ops, *, x: Shape, w: Shape, stride: int, pad: int, way: str, dtype
         "dx": {"need_dw": False},
         "dw": {"need_dx": False},
     }
-    return _gradients(ops.conv, draw(rng, y.shape, dtype), cache, **needed[way])
-
-
-def _gradients(op: Op, dy: Array, cache: Any, **needed: bool) -> Call:
-    """A call of backward for no more than what is needed.
-
-    Raises:
-        UnsupportedError: the op gives all gradients or none.
-    """
-    try:
-        op.backward(dy, cache, **needed)
-    except TypeError as error:
-        if any(flag in str(error) for flag in needed):
-            raise UnsupportedError("its backward has no need_dx and need_dw") from error
-        raise
-    return lambda: op.backward(dy, cache, **needed)
+    dy = draw(rng, y.shape, dtype)
+    return lambda: ops.conv.backward(dy, cache, **needed[way])
 
 
 def max_pool(ops: Ops, *, x: Shape, size: int, stride: int, way: str, dtype: str) -> Call:
@@ -98,9 +85,7 @@ def max_pool(ops: Ops, *, x: Shape, size: int, stride: int, way: str, dtype: str
 
 def spatial_batchnorm(ops: Ops, *, x: Shape, way: str, dtype: str, relu: bool = False) -> Call:
     """A pass of a spatial batch norm in training, with a rectifier behind it or not."""
-    op = getattr(ops, "spatial_batchnorm_relu" if relu else "spatial_batchnorm", None)
-    if op is None:
-        raise UnsupportedError("its table has no such op")
+    op = ops.spatial_batchnorm_relu if relu else ops.spatial_batchnorm
     rng = np.random.default_rng(0)
     images, gamma, beta = (draw(rng, shape, dtype) for shape in (x, x[1:2], x[1:2]))
 
@@ -133,9 +118,7 @@ class Trained:
 
     def __init__(self, ops: Ops, values: dict[str, Any]) -> None:
         self.model = sequential(values, ops)
-        node = values["optimizer"]
-        table = {"ops": ops} if "ops" in parameters(node, "optimizer") else {}
-        self.optimizer: Optimizer = build(node, "optimizer", **table)
+        self.optimizer: Optimizer = build(values["optimizer"], "optimizer", ops=ops)
 
     def put(self, x: Array, labels: Labels) -> tuple[Array, Labels]:
         """The arrays themselves."""

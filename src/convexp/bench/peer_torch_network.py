@@ -92,6 +92,8 @@ def as_torch(model: Sequential) -> nn.Sequential:
                 kind = nn.BatchNorm2d if spatial else nn.BatchNorm1d
                 norm = kind(len(p["gamma"]), eps=layer.eps, momentum=1 - layer.momentum)
                 modules.append(_with(norm, weight=p["gamma"], bias=p["beta"]))
+                if isinstance(layer, layers.SpatialBatchNormReLU):
+                    modules.append(nn.ReLU(inplace=True))
             case layers.MaxPool():
                 modules.append(nn.MaxPool2d(layer.size, layer.stride))
             case layers.ReLU():

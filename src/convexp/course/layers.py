@@ -20,7 +20,7 @@ from convexp.course.arguments import (
     table,
 )
 from convexp.ops import relu
-from convexp.ops.shapes import Array, check_gradient, float_dtype
+from convexp.ops.shapes import Array, float_dtype
 
 
 def conv_forward_naive(x: Array, w: Array, b: Array, conv_param: Parameters) -> tuple[Array, Any]:
@@ -105,7 +105,7 @@ def max_pool_backward_fast(dout: Array, cache: Any) -> Array:
 
 
 def affine_forward(x: Array, w: Array, b: Array) -> tuple[Array, Any]:
-    """``out = x w + b``, each example of ``x`` taken as one row.
+    """``out = x w + b``, each example of ``x`` taken as one row; by the backend ``fast``.
 
     Args:
         x: ``(N, d_1, ..., d_k)``.
@@ -123,7 +123,8 @@ def affine_forward(x: Array, w: Array, b: Array) -> tuple[Array, Any]:
             f"x {x.shape}, w {w.shape} and b {b.shape} do not fit: an affine layer takes "
             "w (D, M) and b (M,), with D values for each example of x"
         )
-    return x.reshape(len(x), w.shape[0]) @ w + b, (x, w, b)
+    out, cache = table("fast").affine.forward(x.reshape(len(x), w.shape[0]), w, b)
+    return out, (cache, x.shape)
 
 
 def affine_backward(dout: Array, cache: Any) -> tuple[Array, Array, Array]:
@@ -132,11 +133,9 @@ def affine_backward(dout: Array, cache: Any) -> tuple[Array, Array, Array]:
     Raises:
         ValueError: ``dout`` has not the shape of out.
     """
-    x, w, _ = cache
-    check_gradient(dout.shape, (len(x), w.shape[1]))
-    # dx = dout w^T;  dw = x^T dout;  db = sum over n of dout
-    dw = x.reshape(len(x), w.shape[0]).T @ dout
-    return (dout @ w.T).reshape(x.shape), dw, dout.sum(axis=0)
+    affine_cache, shape = cache
+    dx, dw, db = table("fast").affine.backward(dout, affine_cache)
+    return dx.reshape(shape), dw, db
 
 
 def relu_forward(x: Array) -> tuple[Array, Any]:

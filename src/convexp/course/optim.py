@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from convexp.course.arguments import check_keys
+from convexp.course.arguments import check_keys, table
 from convexp.ops.shapes import Array
 from convexp.optimizers import SGD, Adam, Momentum, Optimizer, RMSProp
 
@@ -22,7 +22,8 @@ Config = dict[str, Any]
 def sgd(w: Array, dw: Array, config: Config | None = None) -> tuple[Array, Config]:
     """Stochastic gradient descent. Settings: learning_rate 1e-2."""
     config = _settings("sgd", config, {"learning_rate": 1e-2})
-    return _step(SGD(learning_rate=config["learning_rate"]), w, dw, config, {})
+    rule = SGD(learning_rate=config["learning_rate"], ops=table("fast"))
+    return _step(rule, w, dw, config, {})
 
 
 def sgd_momentum(w: Array, dw: Array, config: Config | None = None) -> tuple[Array, Config]:
@@ -30,7 +31,9 @@ def sgd_momentum(w: Array, dw: Array, config: Config | None = None) -> tuple[Arr
     defaults = {"learning_rate": 1e-2, "momentum": 0.9}
     memory = {"velocity": "velocity"}
     config = _settings("sgd_momentum", config, defaults, memory)
-    rule = Momentum(learning_rate=config["learning_rate"], momentum=config["momentum"])
+    rule = Momentum(
+        learning_rate=config["learning_rate"], momentum=config["momentum"], ops=table("fast")
+    )
     return _step(rule, w, dw, config, memory)
 
 
@@ -40,7 +43,10 @@ def rmsprop(w: Array, dw: Array, config: Config | None = None) -> tuple[Array, C
     memory = {"cache": "mean_square"}
     config = _settings("rmsprop", config, defaults, memory)
     rule = RMSProp(
-        learning_rate=config["learning_rate"], decay=config["decay_rate"], eps=config["epsilon"]
+        learning_rate=config["learning_rate"],
+        decay=config["decay_rate"],
+        eps=config["epsilon"],
+        ops=table("fast"),
     )
     return _step(rule, w, dw, config, memory)
 
@@ -58,6 +64,7 @@ def adam(w: Array, dw: Array, config: Config | None = None) -> tuple[Array, Conf
         beta1=config["beta1"],
         beta2=config["beta2"],
         eps=config["epsilon"],
+        ops=table("fast"),
     )
     rule.steps = config["t"]
     next_w, config = _step(rule, w, dw, config, memory)
@@ -94,10 +101,10 @@ def _step(
     """
     if dw.shape != w.shape:
         raise ValueError(f"the gradient {dw.shape} must have the shape of the parameter {w.shape}")
-    next_w = w.astype(np.result_type(w, dw))
+    next_w = np.array(w, np.result_type(w, dw), order="C")
     for key, average in memory.items():
         if config.get(key) is not None:
-            rule.state[average]["w"] = np.array(config[key], next_w.dtype)
+            rule.state[average]["w"] = np.array(config[key], next_w.dtype, order="C")
     rule.update({"w": next_w}, {"w": dw}, learning_rate=config["learning_rate"])
     for key, average in memory.items():
         config[key] = rule.state[average]["w"]

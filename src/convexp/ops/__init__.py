@@ -2,20 +2,23 @@
 
 A *backend* is a value: one `Ops` table, whose fields are `Op` pairs of functions.
 
-==================  ==============================================  ============================
-op                  forward                                         backward
-==================  ==============================================  ============================
-conv                ``(x, w, b, *, stride, pad) -> y, cache``       ``(dy, cache) -> dx, dw, db``
-max_pool            ``(x, *, size, stride) -> y, cache``            ``(dy, cache) -> dx``
-batchnorm           ``(x, gamma, beta, *, eps)                      ``(dy, cache)
-                    -> y, (mean, var), cache``                      -> dx, dgamma, dbeta``
-spatial_batchnorm   as batchnorm, per channel of (N, C, H, W)       as batchnorm
-conv_relu           ``(x, w, b, *, stride, pad) -> y, cache``       ``(dy, cache) -> dx, dw, db``
-conv_relu_pool      ``(x, w, b, *, stride, pad, size,               ``(dy, cache) -> dx, dw, db``
-                    pool_stride) -> y, cache``
-==================  ==============================================  ============================
+======================  ==========================================  ==============================
+op                      forward                                     backward
+======================  ==========================================  ==============================
+conv                    ``(x, w, b, *, stride, pad) -> y, cache``   ``(dy, cache, *, need_dx=True,
+                                                                    need_dw=True) -> dx, dw, db``
+affine                  ``(x, w, b) -> y, cache``                   as conv
+max_pool                ``(x, *, size, stride) -> y, cache``        ``(dy, cache) -> dx``
+batchnorm               ``(x, gamma, beta, *, eps)                  ``(dy, cache)
+                        -> y, (mean, var), cache``                  -> dx, dgamma, dbeta``
+spatial_batchnorm       as batchnorm, per channel of (N, C, H, W)   as batchnorm
+conv_relu               as conv                                     as conv
+conv_relu_pool          ``(x, w, b, *, stride, pad, size,           as conv
+                        pool_stride) -> y, cache``
+spatial_batchnorm_relu  as spatial_batchnorm                        as batchnorm
+======================  ==========================================  ==============================
 
-The last two are *sandwiches*: a table that does not bring them gets them composed of its own
+The last three are *sandwiches*: a table that does not bring them gets them composed of its own
 primitives, so a backend writes only what it speeds up (see `Composed`).
 
 The dimension alphabet, used everywhere:
@@ -26,7 +29,7 @@ The dimension alphabet, used everywhere:
 ``F``        filters, which are the channels of the output
 ``HH, WW``   height and width of a filter or of a pooling window
 ``H_out``    ``(H + 2 * pad - HH) // stride + 1``; ``W_out`` likewise
-``D``        features of a vector
+``D, M``     features of a vector that goes in, of one that comes out
 ===========  =====================================================================
 
 The rules of the contract:
@@ -37,16 +40,22 @@ The rules of the contract:
 2. Running averages and the switch between training and evaluation live in the layer, never in
    an op. The ``(mean, var)`` of a batch norm are the batch's own, the variance biased (divided
    by the number of values); those of an empty batch are zeros.
-3. Layout ``(N, C, H, W)`` and ``(F, C, HH, WW)``. float32 and float64 come out as they went in;
-   integers and mixtures are promoted (`convexp.ops.shapes.float_dtype`). Inputs may be
-   read-only, non-contiguous or Fortran-ordered, and are never written. Outputs are C-contiguous.
+3. Layout ``(N, C, H, W)``, ``(F, C, HH, WW)`` and ``(D, M)``. float32 and float64 come out as
+   they went in; integers and mixtures are promoted (`convexp.ops.shapes.float_dtype`). Inputs may
+   be read-only, non-contiguous or Fortran-ordered, and are never written. Outputs are
+   C-contiguous.
 4. ``H != W``, ``HH != WW``, ``stride``, ``pad`` and ``size`` per axis (an int or a pair
    ``(vertical, horizontal)``), windows that overlap and windows that do not tile the input,
    batches of 0 and of 1: all are right in every backend.
 5. A tie in max_pool goes to the first maximum in row-major order. NaN propagates: a window that
    holds a NaN yields NaN, and its gradient goes to the first NaN.
-6. A shape that does not fit is a ValueError from `convexp.ops.shapes`, raised before any
+6. A backward that takes ``need_dx`` and ``need_dw`` computes what is needed, the same numbers as
+   when all is, and returns None for the rest; ``db`` goes with ``dw``.
+7. A shape that does not fit is a ValueError from `convexp.ops.shapes`, raised before any
    arithmetic; it says the shapes and the rule.
+
+Beside the ops a table has `Updates`, the steps of the optimizers; they are no ops, so they come
+from the backend that a run names, whatever single ops it takes from others.
 """
 
 from __future__ import annotations
@@ -56,9 +65,10 @@ from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, NoReturn
 
+from convexp.ops.naive import updates as reference
 from convexp.ops.sandwiches import SANDWICHES
 
-__all__ = ["Composed", "Op", "Ops"]
+__all__ = ["OP_NAMES", "Composed", "Op", "Ops", "Updates"]
 
 
 @dataclass(frozen=True)
@@ -87,32 +97,61 @@ COMPOSED = Composed(_no_table, _no_table)
 
 
 @dataclass(frozen=True)
+class Updates:
+    """The steps of the optimizers on one parameter; `convexp.ops.naive.updates` is the contract.
+
+    A result does not depend on the number of threads. What a backend does not bring is NumPy's.
+
+    Raises:
+        TypeError: one of them cannot be called.
+    """
+
+    sgd: Callable[..., None] = reference.sgd
+    momentum: Callable[..., None] = reference.momentum
+    nesterov: Callable[..., None] = reference.nesterov
+    rmsprop: Callable[..., None] = reference.rmsprop
+    adam: Callable[..., None] = reference.adam
+    penalty: Callable[..., float] = reference.penalty
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            if not callable(getattr(self, field.name)):
+                raise TypeError(f"the update '{field.name}' must be a function")
+
+
+@dataclass(frozen=True)
 class Ops:
-    """A backend: one `Op` for each operation. The module's docstring is the contract.
+    """A backend: one `Op` for each operation, and the updates. The module says the contract.
 
     ``dataclasses.replace(naive.ops, conv=Op(my_forward, my_backward))`` is a whole backend.
 
     Raises:
-        TypeError: a field is not an `Op`, or one of its passes cannot be called.
+        TypeError: an op is not an `Op`, or one of its passes cannot be called, or the updates are
+            no `Updates`.
     """
 
     conv: Op
+    affine: Op
     max_pool: Op
     batchnorm: Op
     spatial_batchnorm: Op
     conv_relu: Op = COMPOSED
     conv_relu_pool: Op = COMPOSED
+    spatial_batchnorm_relu: Op = COMPOSED
+    updates: Updates = Updates()
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            op = getattr(self, field.name)
+        for name in OP_NAMES:
+            op = getattr(self, name)
             if not isinstance(op, Op):
-                raise TypeError(f"the op '{field.name}' must be an Op, not {type(op).__name__}")
+                raise TypeError(f"the op '{name}' must be an Op, not {type(op).__name__}")
             if not (callable(op.forward) and callable(op.backward)):
-                raise TypeError(f"forward and backward of the op '{field.name}' must be functions")
+                raise TypeError(f"forward and backward of the op '{name}' must be functions")
             if isinstance(op, Composed):
                 # Frozen for its users; this is still its construction.
-                object.__setattr__(self, field.name, self._compose(field.name))
+                object.__setattr__(self, name, self._compose(name))
+        if not isinstance(self.updates, Updates):
+            raise TypeError(f"the updates must be Updates, not {type(self.updates).__name__}")
 
     def _compose(self, name: str) -> Composed:
         sandwich = SANDWICHES[name]
@@ -120,3 +159,7 @@ class Ops:
         # is how process launchers hand it on.
         parts = {part: getattr(self, part) for part in sandwich.parts}
         return Composed(partial(sandwich.forward, **parts), partial(sandwich.backward, **parts))
+
+
+OP_NAMES = tuple(field.name for field in fields(Ops) if field.name != "updates")
+"""The ops in the order in which they are shown: the sandwiches after what they are made of."""

@@ -25,10 +25,14 @@ def conv_relu_forward(
     return y, (conv_cache, relu_cache)
 
 
-def conv_relu_backward(dy: Array, cache: Any, *, conv: Op) -> tuple[Array, Array, Array]:
-    """Gradients ``dx, dw, db`` of `conv_relu_forward`."""
+def conv_relu_backward(
+    dy: Array, cache: Any, *, need_dx: bool = True, need_dw: bool = True, conv: Op
+) -> tuple[Array | None, Array | None, Array | None]:
+    """Gradients ``dx, dw, db`` of `conv_relu_forward`, None where they are not needed."""
     conv_cache, relu_cache = cache
-    dx, dw, db = conv.backward(relu.backward(dy, relu_cache), conv_cache)
+    dx, dw, db = conv.backward(
+        relu.backward(dy, relu_cache), conv_cache, need_dx=need_dx, need_dw=need_dw
+    )
     return dx, dw, db
 
 
@@ -54,11 +58,36 @@ def conv_relu_pool_forward(
 
 
 def conv_relu_pool_backward(
-    dy: Array, cache: Any, *, conv: Op, max_pool: Op
-) -> tuple[Array, Array, Array]:
-    """Gradients ``dx, dw, db`` of `conv_relu_pool_forward`."""
+    dy: Array,
+    cache: Any,
+    *,
+    need_dx: bool = True,
+    need_dw: bool = True,
+    conv: Op,
+    max_pool: Op,
+) -> tuple[Array | None, Array | None, Array | None]:
+    """Gradients ``dx, dw, db`` of `conv_relu_pool_forward`, None where they are not needed."""
     conv_relu_cache, pool_cache = cache
-    return conv_relu_backward(max_pool.backward(dy, pool_cache), conv_relu_cache, conv=conv)
+    da = max_pool.backward(dy, pool_cache)
+    return conv_relu_backward(da, conv_relu_cache, need_dx=need_dx, need_dw=need_dw, conv=conv)
+
+
+def spatial_batchnorm_relu_forward(
+    x: Array, gamma: Array, beta: Array, *, eps: float, spatial_batchnorm: Op
+) -> tuple[Array, tuple[Array, Array], Any]:
+    """``y = relu(spatial_batchnorm(x, gamma, beta))``. Shapes and statistics as its."""
+    a, statistics, norm_cache = spatial_batchnorm.forward(x, gamma, beta, eps=eps)
+    y, relu_cache = relu.forward(a)
+    return y, statistics, (norm_cache, relu_cache)
+
+
+def spatial_batchnorm_relu_backward(
+    dy: Array, cache: Any, *, spatial_batchnorm: Op
+) -> tuple[Array, Array, Array]:
+    """Gradients ``dx, dgamma, dbeta`` of `spatial_batchnorm_relu_forward`."""
+    norm_cache, relu_cache = cache
+    dx, dgamma, dbeta = spatial_batchnorm.backward(relu.backward(dy, relu_cache), norm_cache)
+    return dx, dgamma, dbeta
 
 
 class Sandwich(NamedTuple):
@@ -73,6 +102,9 @@ SANDWICHES = {
     "conv_relu": Sandwich(conv_relu_forward, conv_relu_backward, ("conv",)),
     "conv_relu_pool": Sandwich(
         conv_relu_pool_forward, conv_relu_pool_backward, ("conv", "max_pool")
+    ),
+    "spatial_batchnorm_relu": Sandwich(
+        spatial_batchnorm_relu_forward, spatial_batchnorm_relu_backward, ("spatial_batchnorm",)
     ),
 }
 """Every op that a table composes of its primitives when its backend does not bring it."""

@@ -83,6 +83,26 @@ def max_pool_shape(x: Shape, *, size: Pair, stride: Pair) -> tuple[int, int, int
     return x[0], x[1], *out
 
 
+def affine_shape(x: Shape, w: Shape, b: Shape) -> tuple[int, int]:
+    """Shape ``(N, M)`` of an affine map.
+
+    Args:
+        x: shape of the features, ``(N, D)``.
+        w: shape of the weights, ``(D, M)``.
+        b: shape of the biases, ``(M,)``.
+
+    Raises:
+        ValueError: the shapes do not fit together.
+    """
+    _check_axes(x, "x", "(N, D)")
+    _check_axes(w, "w", "(D, M)")
+    if x[1] != w[0]:
+        raise ValueError(f"x {x} has {x[1]} features, but the weights w {w} take {w[0]}")
+    if b != w[1:]:
+        raise ValueError(f"b {b} must hold one bias for each output of the weights w {w}: {w[1:]}")
+    return x[0], w[1]
+
+
 def batchnorm_shape(x: Shape, gamma: Shape, beta: Shape) -> tuple[int, int]:
     """Shape ``(N, D)`` of a batch norm, which is its input's; gamma and beta are ``(D,)``.
 
@@ -113,6 +133,30 @@ def check_gradient(dy: Shape, y: Shape) -> None:
     """
     if dy != y:
         raise ValueError(f"dy {dy} must have the shape of the forward pass's output, {y}")
+
+
+def check_update(p: Array, g: Array, *averages: Array) -> None:
+    """A parameter and its averages must be writable in place, and the gradient of their shape.
+
+    Raises:
+        ValueError: the parameter or an average is not C-contiguous, not writable or of another
+            dtype than float32 and float64, or the shapes or dtypes of the arrays differ.
+    """
+    for a in (p, *averages):
+        if a.dtype not in (np.float32, np.float64) or not a.flags.carray:
+            raise ValueError(
+                "an update writes into C-contiguous arrays of float32 or float64; it cannot write "
+                f"into one of {a.dtype} with the shape {a.shape}, strides {a.strides} and "
+                f"writeable={a.flags.writeable}"
+            )
+    for a in averages:
+        if a.dtype != p.dtype or a.shape != p.shape:
+            raise ValueError(
+                f"an average must be of its parameter's dtype and shape, {p.dtype} {p.shape}, not "
+                f"{a.dtype} {a.shape}"
+            )
+    if g.shape != p.shape:
+        raise ValueError(f"the gradient {g.shape} must have the shape of its parameter, {p.shape}")
 
 
 def float_dtype(*arrays: npt.ArrayLike) -> np.dtype[Any]:

@@ -1,4 +1,4 @@
-"""What each op of a table costs: a table that keeps time, and the clock it keeps it on."""
+"""What the functions of a table cost: a table that keeps time, and the clock it keeps it on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import partial
 from time import perf_counter
 from typing import Any
 
-from convexp.ops import Composed, Op, Ops
+from convexp.ops import OP_NAMES, Composed, Op, Ops, Updates
 
 
 class Clock:
@@ -23,7 +23,8 @@ class Clock:
         self.seconds.clear()
 
     def milliseconds(self, *, steps: int) -> dict[str, float]:
-        """Milliseconds a step, keyed ``time/<op>.forward`` and ``time/<op>.backward``."""
+        """Milliseconds a step, keyed ``time/<op>.forward``, ``time/<op>.backward``, ``time/update``
+        and ``time/penalty``."""
         return {f"time/{name}": 1e3 * s / steps for name, s in self.seconds.items()}
 
     def call(self, name: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
@@ -47,8 +48,12 @@ def timed(ops: Ops, clock: Clock) -> Ops:
             partial(clock.call, f"{name}.backward", op.backward),
         )
 
-    own = {field.name: getattr(ops, field.name) for field in fields(ops)}
+    own = {name: getattr(ops, name) for name in OP_NAMES}
+    # A run takes one kind of step, so all have one name.
+    steps = {field.name: "update" for field in fields(Updates)} | {"penalty": "penalty"}
+    updates = {n: partial(clock.call, key, getattr(ops.updates, n)) for n, key in steps.items()}
     return replace(
         ops,
         **{n: with_clock(n, op) for n, op in own.items() if not isinstance(op, Composed)},
+        updates=Updates(**updates),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 
-from convexp.ops import Op
+from convexp.ops import Op, Updates
 from convexp.plugins import naive
 
 # A thread that waits for the others spins, and GCC's OpenMP lets it do so for milliseconds. Where
@@ -16,7 +16,7 @@ if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 try:
-    from convexp.ops.fast import batchnorm, conv, max_pool
+    from convexp.ops.fast import batchnorm, conv, max_pool, updates
 except ImportError as error:
     raise ImportError(
         f"the fast backend is missing or broken ({error}); build it by `pip install -e .` in a "
@@ -29,4 +29,12 @@ ops = dataclasses.replace(
     max_pool=Op(max_pool.forward, max_pool.backward),
     batchnorm=Op(batchnorm.forward, batchnorm.backward),
     spatial_batchnorm=Op(batchnorm.spatial_forward, batchnorm.spatial_backward),
+    updates=Updates(
+        sgd=updates.sgd,
+        momentum=updates.momentum,
+        nesterov=updates.nesterov,
+        rmsprop=updates.rmsprop,
+        adam=updates.adam,
+        penalty=updates.penalty,
+    ),
 )

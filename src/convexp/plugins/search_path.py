@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from importlib.metadata import entry_points
 from importlib.resources import files
 
@@ -11,7 +10,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
-from convexp.ops import Ops
+from convexp.ops import OP_NAMES
 from convexp.plugins.registry import catalog
 
 GROUP = "convexp.configs"
@@ -64,5 +63,5 @@ def backend_node(name: str) -> dict[str, object]:
     return {
         "name": name,
         "num_threads": None,
-        "ops": {field.name: None for field in fields(Ops)},
+        "ops": dict.fromkeys(OP_NAMES),
     }

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
 from math import isfinite
 from time import perf_counter
 from typing import Any
 
 from convexp.errors import UserError, choices
-from convexp.ops import Ops
+from convexp.ops import OP_NAMES
 from convexp.plugins import Selection
 from convexp.terminal import print_findings
 from convexp.testing import Finding, check_ops
@@ -31,13 +30,12 @@ def check(*, ops: list[str] | None, backend: Selection, tracker: Tracker) -> Non
     Raises:
         UserError: a case fails, which makes the run a failed one; or an op does not exist.
     """
-    known = [field.name for field in fields(Ops)]
-    names = known if ops is None else ops
+    names = list(OP_NAMES) if ops is None else ops
     for name in names:
-        if name not in known:
-            raise UserError(f"task.ops has no op '{name}' to name; {choices(name, known)}")
+        if name not in OP_NAMES:
+            raise UserError(f"task.ops has no op '{name}' to name; {choices(name, OP_NAMES)}")
     if not names:
-        raise UserError(f"task.ops names no op; possible: {', '.join(known)}")
+        raise UserError(f"task.ops names no op; possible: {', '.join(OP_NAMES)}")
 
     start = perf_counter()
     findings = check_ops(backend.ops, only=names, source=_source(backend))

@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 
 from convexp.ops import Op, Ops
-from convexp.ops.naive import batchnorm, conv, max_pool
+from convexp.ops.naive import affine, batchnorm, conv, max_pool
 from convexp.ops.shapes import as_pair
 from convexp.testing.cases import GRADIENTS, INPUTS, OUTPUTS, Anything, Case
 
 REFERENCE = Ops(
     conv=Op(conv.forward, conv.backward),
+    affine=Op(affine.forward, affine.backward),
     max_pool=Op(max_pool.forward, max_pool.backward),
     batchnorm=Op(batchnorm.forward, batchnorm.backward),
     spatial_batchnorm=Op(batchnorm.spatial_forward, batchnorm.spatial_backward),
@@ -92,6 +93,9 @@ def tolerance(case: Case, inputs: Mapping[str, Anything], dtype: np.dtype[Any]) 
         # The rounding of the mean comes back multiplied by |x| / std.
         x = float(np.max(_size(inputs["x"]), initial=0))
         return 4 * (_values(case) + 4) * eps * max(1.0, x / _std(case))
+    if case.op == "affine":
+        (N, D), (_, M) = case.shapes[:2]
+        return 2 * max(D + 1, M, N) * eps
     (N, C, H, W), (F, _, HH, WW) = case.shapes[0], case.shapes[1]
     pads, strides = (as_pair(case.arguments[key], key, least=0) for key in ("pad", "stride"))
     rows, columns = H + 2 * pads[0] - HH + 1, W + 2 * pads[1] - WW + 1

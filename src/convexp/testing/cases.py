@@ -14,27 +14,27 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from convexp.ops import OP_NAMES
 from convexp.ops.shapes import Shape
 
 Anything = npt.NDArray[Any]
 """An array of any dtype: what an op is given may be whole numbers, too."""
 
-Rule = Literal["agreement", "gradient", "parts", "refusal", "twice"]
+Rule = Literal["agreement", "gradient", "needed", "parts", "refusal", "twice"]
 
-OPS = ("conv", "max_pool", "batchnorm", "spatial_batchnorm", "conv_relu", "conv_relu_pool")
-"""The ops in the order in which they are shown: the sandwiches after what they are made of."""
+OPS = OP_NAMES
 
 INPUTS = {
     "conv": ("x", "w", "b"),
+    "affine": ("x", "w", "b"),
     "max_pool": ("x",),
     "batchnorm": ("x", "gamma", "beta"),
     "spatial_batchnorm": ("x", "gamma", "beta"),
     "conv_relu": ("x", "w", "b"),
     "conv_relu_pool": ("x", "w", "b"),
+    "spatial_batchnorm_relu": ("x", "gamma", "beta"),
 }
-OUTPUTS = {op: ("y",) for op in OPS} | {
-    op: ("y", "mean", "var") for op in ("batchnorm", "spatial_batchnorm")
-}
+OUTPUTS = {op: ("y", "mean", "var") if "norm" in op else ("y",) for op in OPS}
 GRADIENTS = {op: tuple(f"d{name}" for name in INPUTS[op]) for op in OPS}
 
 # How the numbers are drawn, as text with {shape} and as function; b, gamma and beta, too.
@@ -85,7 +85,8 @@ class Case:
         shapes: of its inputs, in their order.
         arguments: its keyword arguments.
         rule: ``agreement`` with the reference, or the ``gradient`` with the numerical one; a
-            backward ``twice`` on one cache; the ``parts`` of a sandwich; ``refusal`` of a shape.
+            backward ``twice`` on one cache, or of the ``needed`` gradients alone; the ``parts`` of
+            a sandwich; ``refusal`` of a shape.
         dtype: of the inputs.
         dy_dtype: of the gradient that flows in; the output's if None.
         values: how ``x`` is drawn, a key of `VALUES`; the others are normal, but whole if it is.
@@ -128,6 +129,8 @@ class Case:
             words.insert(0, "by differences:")
         elif self.rule == "twice":
             words.insert(0, "backward twice:")
+        elif self.rule == "needed":
+            words.insert(0, "dx alone, dw and db alone:")
         elif self.rule == "parts":
             words.insert(0, "as its parts:")
         elif self.wrong is not None:

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from convexp.ops.sandwiches import SANDWICHES
 from convexp.ops.shapes import Shape
-from convexp.testing.cases import LAYOUTS, Case
+from convexp.testing.cases import INPUTS, LAYOUTS, Case
 
 CONV: list[tuple[Shape, Shape, Any, Any]] = [  # x, w, stride, pad
     ((1, 1, 1, 2), (1, 1, 1, 1), 1, 0),
@@ -29,6 +30,20 @@ CONV: list[tuple[Shape, Shape, Any, Any]] = [  # x, w, stride, pad
     ((1, 5, 6, 6), (17, 5, 6, 6), 1, 0),  # one window
     ((1, 2, 4, 16), (8, 2, 3, 5), 1, (1, 2)),  # whole vectors in a row
     ((2, 3, 6, 33), (9, 3, 3, 3), 1, 1),  # several vectors in a row
+]
+
+AFFINE: list[tuple[Shape, Shape]] = [  # x, w
+    ((1, 1), (1, 1)),
+    ((1, 2), (2, 1)),
+    ((2, 1), (1, 3)),
+    ((0, 3), (3, 2)),  # no row
+    ((1, 4), (4, 3)),
+    ((3, 2), (2, 5)),
+    ((16, 16), (16, 16)),
+    ((3, 17), (17, 1)),
+    ((1, 40), (40, 35)),
+    ((7, 33), (33, 19)),
+    ((50, 70), (70, 100)),
 ]
 
 POOL: list[tuple[Shape, Any, Any]] = [  # x, size, stride
@@ -68,6 +83,8 @@ NORM: dict[str, list[tuple[Shape, float]]] = {  # x, eps
     ],
 }
 
+NORM["spatial_batchnorm_relu"] = NORM["spatial_batchnorm"]
+
 SANDWICHED: list[tuple[Shape, Shape, Any, Any, Any, Any]] = [  # and the pool's size and stride
     ((1, 1, 2, 3), (1, 1, 2, 2), 1, 0, 1, 1),
     ((1, 1, 4, 3), (2, 1, 2, 1), 1, (0, 1), (1, 2), 1),
@@ -80,6 +97,7 @@ SANDWICHED: list[tuple[Shape, Shape, Any, Any, Any, Any]] = [  # and the pool's 
 # The call on which the rules are tried that do not depend on the shape.
 TYPICAL: dict[str, Case] = {
     "conv": Case("conv", ((2, 2, 4, 5), (3, 2, 3, 2), (3,)), {"stride": (2, 1), "pad": (1, 2)}),
+    "affine": Case("affine", ((5, 4), (4, 3), (3,)), {}),
     "max_pool": Case(
         "max_pool", ((2, 2, 5, 6),), {"size": (3, 2), "stride": (2, 1)}, values="whole"
     ),
@@ -94,12 +112,21 @@ TYPICAL: dict[str, Case] = {
         {"stride": 1, "pad": 1, "size": 2, "pool_stride": 2},
         values="whole",
     ),
+    "spatial_batchnorm_relu": Case(
+        "spatial_batchnorm_relu", ((2, 3, 2, 4), (3,), (3,)), {"eps": 1e-3}
+    ),
 }
 
 WRONG: dict[str, list[tuple[str, str]]] = {
     "conv": [
         ("x", "x without its channel axis"),
         ("w", "w of another number of channels"),
+        ("b", "b with an entry too many"),
+        ("dy", "dy of another shape"),
+    ],
+    "affine": [
+        ("x", "x of three axes"),
+        ("w", "w with a row too many"),
         ("b", "b with an entry too many"),
         ("dy", "dy of another shape"),
     ],
@@ -112,6 +139,7 @@ WRONG: dict[str, list[tuple[str, str]]] = {
     ],
 }
 WRONG["spatial_batchnorm"] = [("x", "x without its channel axis"), *WRONG["batchnorm"][1:]]
+WRONG["spatial_batchnorm_relu"] = WRONG["spatial_batchnorm"]
 WRONG["conv_relu"] = WRONG["conv_relu_pool"] = WRONG["conv"]
 TOO_LARGE = {"conv": "w", "conv_relu": "w", "max_pool": "size", "conv_relu_pool": "size"}
 
@@ -129,6 +157,9 @@ def _shapes(op: str) -> Iterator[Case]:
     if op == "conv":
         for x, w, stride, pad in CONV:
             yield Case(op, (x, w, w[:1]), {"stride": stride, "pad": pad})
+    elif op == "affine":
+        for x, w in AFFINE:
+            yield Case(op, (x, w, w[1:]), {})
     elif op == "max_pool":
         for x, size, stride in POOL:
             yield Case(op, (x,), {"size": size, "stride": stride}, values="whole")
@@ -149,6 +180,8 @@ def _rules(op: str) -> Iterator[Case]:
     smooth = "distinct" if op == "max_pool" else "normal"  # differences want no tie
     yield replace(typical, rule="gradient", values=smooth)
     yield replace(typical, rule="twice")
+    if "w" in INPUTS[op]:
+        yield replace(typical, rule="needed")
     yield replace(typical, special=np.nan)
     yield replace(typical, dtype="int64")
     yield replace(typical, dtype="float32", dy_dtype="float64")
@@ -159,7 +192,7 @@ def _rules(op: str) -> Iterator[Case]:
         yield replace(typical, values="below zero")
     if op in NORM:
         yield replace(typical, values="far")
-    if op.startswith("conv_"):
+    if op in SANDWICHES:
         yield replace(typical, rule="parts")
     for wrong in WRONG[op]:
         yield replace(typical, rule="refusal", wrong=wrong)

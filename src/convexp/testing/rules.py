@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from convexp.ops import Ops
+from convexp.ops import Op, Ops
 from convexp.ops.sandwiches import SANDWICHES
 from convexp.ops.shapes import float_dtype
 from convexp.testing import bounds
@@ -158,15 +158,21 @@ def _wanted(case: Case) -> str:
     """The lines that compute ``want`` by the reference."""
     doubles = ", ".join(f'before["{name}"].astype(float)' for name in INPUTS[case.op])
     arguments = ", ".join(f"{k}={v!r}" for k, v in case.arguments.items())
+    left, right, want_line = _names_of_wanted(case)
+    return (
+        f"{left}, cache_ = naive.ops.{case.op}.forward({doubles}, {arguments})\n"
+        f'{right} = naive.ops.{case.op}.backward(before["dy"].astype(float), cache_)\n'
+        f"{want_line}"
+    )
+
+
+def _names_of_wanted(case: Case) -> tuple[str, str, str]:
+    """What a forward and a backward return, as Python names, and the line that gathers them."""
     outputs, gradients = OUTPUTS[case.op], GRADIENTS[case.op]
     left = "y_" if len(outputs) == 1 else "y_, (mean_, var_)"
     right = ", ".join(f"{name}_" for name in gradients)
     pairs = ", ".join(f"{name}={name}_" for name in outputs + gradients)
-    return (
-        f"{left}, cache_ = naive.ops.{case.op}.forward({doubles}, {arguments})\n"
-        f'{right} = naive.ops.{case.op}.backward(before["dy"].astype(float), cache_)\n'
-        f"want = dict({pairs})"
-    )
+    return left, right, f"want = dict({pairs})"
 
 
 def _gradient(ops: Ops, examination: Examination) -> None:
@@ -220,27 +226,53 @@ def _twice(ops: Ops, examination: Examination) -> None:
     examination.compare(again, want, dict.fromkeys(names, 1.0), 0.0)
 
 
+def _needed(ops: Ops, examination: Examination) -> None:
+    """Each gradient is the same whether the others are needed or not."""
+    case, op = examination.case, getattr(ops, examination.case.op)
+    rng, inputs = _inputs(examination)
+    examination.lines.append(_forward_line(case))
+    y, statistics, cache = bounds.forward(op, case, inputs)
+    dy = _flow(examination, rng, y, y.dtype)
+    names = GRADIENTS[case.op]
+    examination.lines += [
+        _backward_line(case),
+        f"want = dict({', '.join(f'{n}={n}.copy()' for n in names)})",
+        f"dx, _, _ = ops.{case.op}.backward(dy, cache, need_dw=False)",
+        f"_, dw, db = ops.{case.op}.backward(dy, cache, need_dx=False)",
+    ]
+    full = bounds.named(case, y, statistics, op.backward(dy, cache))
+    want = {name: np.array(full[name]) for name in names}
+    dx, _, _ = op.backward(dy, cache, need_dw=False)
+    _, dw, db = op.backward(dy, cache, need_dx=False)
+    got = {"dx": dx, "dw": dw, "db": db}
+    for name, a in got.items():
+        _demand_form(examination, name, a, want[name].shape, y.dtype, {"dy": dy})
+    if not examination.objections:
+        examination.compare(got, want, dict.fromkeys(names, 1.0), 0.0)
+
+
 def _parts(ops: Ops, examination: Examination) -> None:
     """A sandwich gives what the table's own primitives give one after the other."""
     case = examination.case
     op, sandwich = getattr(ops, case.op), SANDWICHES[case.op]
     rng, inputs = _inputs(examination)
     examination.lines.append(_forward_line(case))
-    y, _, cache = bounds.forward(op, case, inputs)
+    y, statistics, cache = bounds.forward(op, case, inputs)
     dy = _flow(examination, rng, y, y.dtype)
     parts = {part: getattr(ops, part) for part in sandwich.parts}
     keywords = ", ".join(f"{part}=ops.{part}" for part in sandwich.parts)
     call = ", ".join([*INPUTS[case.op], *(f"{k}={v!r}" for k, v in case.arguments.items())])
+    left, right, want_line = _names_of_wanted(case)
     examination.lines += [
         _backward_line(case),
         f'parts = SANDWICHES["{case.op}"]',
-        f"y_, cache_ = parts.forward({call}, {keywords})",
-        f"dx_, dw_, db_ = parts.backward(dy, cache_, {keywords})",
-        "want = dict(y=y_, dx=dx_, dw=dw_, db=db_)",
+        f"{left}, cache_ = parts.forward({call}, {keywords})",
+        f"{right} = parts.backward(dy, cache_, {keywords})",
+        want_line,
     ]
-    got = bounds.named(case, y, (), op.backward(dy, cache))
-    y_, cache_ = sandwich.forward(*inputs.values(), **case.arguments, **parts)
-    want = bounds.named(case, y_, (), sandwich.backward(dy, cache_, **parts))
+    got = bounds.named(case, y, statistics, op.backward(dy, cache))
+    by_parts = Op(partial(sandwich.forward, **parts), partial(sandwich.backward, **parts))
+    want = bounds.results(by_parts, case, inputs, dy)
     scale = bounds.scales(case, inputs, dy)
     examination.compare(got, want, scale, bounds.tolerance(case, inputs, y.dtype))
 
@@ -293,7 +325,7 @@ def _spoilt(a: Anything, what: str, words: str) -> tuple[Anything, str]:
         return a[..., None], "x = x[..., None]"
     if words == "a filter larger than the image":
         return np.tile(a, (9, 9)), "w = np.tile(w, (9, 9))"
-    axis = 1 if what == "w" else 0
+    axis = 1 if words == "w of another number of channels" else 0
     return np.concatenate([a, a], axis), f"{what} = np.concatenate([{what}, {what}], {axis})"
 
 
@@ -304,6 +336,7 @@ def _doubles(inputs: Mapping[str, Anything]) -> dict[str, Anything]:
 RULES: dict[str, Callable[[Ops, Examination], None]] = {
     "agreement": _agreement,
     "gradient": _gradient,
+    "needed": _needed,
     "parts": _parts,
     "refusal": _refusal,
     "twice": _twice,

@@ -7,6 +7,7 @@
 ``conv_simd.h``   the instruction sets: registers, tile sizes, the choice at run time
 ``max_pool.pyx``  max-pooling
 ``batchnorm.pyx`` batch normalization, plain and spatial
+``updates.pyx``   the optimizers' steps
 ``_common.pxd``   the types, and sums whose order is fixed
 ================  ==================================================================================
 
@@ -24,6 +25,6 @@ Idle lanes are multiplied by zero. So where x or w hold an infinity or a NaN, th
 have a NaN in a few more places than the reference's; the outputs have it in the same ones.
 """
 
-from convexp.ops.fast.conv import isa
+from convexp.ops.fast._kernels import isa
 
 __all__ = ["isa"]

@@ -54,15 +54,19 @@ def forward(x: Array, w: Array, b: Array, *, stride: Pair, pad: Pair) -> tuple[A
     return y, Cache(x, w, b, stride, pad)
 
 
-def backward(dy: Array, cache: Cache) -> tuple[Array, Array, Array]:
+def backward(
+    dy: Array, cache: Cache, *, need_dx: bool = True, need_dw: bool = True
+) -> tuple[Array | None, Array | None, Array | None]:
     """Gradients of the convolution.
 
     Args:
         dy: gradient of the loss with respect to ``y``, ``(N, F, H_out, W_out)``.
         cache: what `forward` returned.
+        need_dx: whether ``dx`` is needed.
+        need_dw: whether ``dw`` and ``db`` are.
 
     Returns:
-        ``dx, dw, db``, of the shapes of ``x, w, b``.
+        ``dx, dw, db``, of the shapes of ``x, w, b``; None for what is not needed.
 
     Raises:
         ValueError: ``dy`` has not the shape of ``y``.
@@ -89,13 +93,15 @@ def backward(dy: Array, cache: Cache) -> tuple[Array, Array, Array]:
                 for j in range(W_out):
                     top, left = i * stride_h, j * stride_w
                     window = np.s_[n, :, top : top + HH, left : left + WW]
-                    dx_pad[window] += w[f] * dy[n, f, i, j]
-                    dw[f] += x_pad[window] * dy[n, f, i, j]
+                    if need_dx:
+                        dx_pad[window] += w[f] * dy[n, f, i, j]
+                    if need_dw:
+                        dw[f] += x_pad[window] * dy[n, f, i, j]
 
     # db[f] = sum over n,i,j of dy[n,f,i,j]
     db = dy.sum(axis=(0, 2, 3))
     dx = np.ascontiguousarray(dx_pad[:, :, pad_h : pad_h + H, pad_w : pad_w + W])
-    return dx, dw, db
+    return (dx if need_dx else None), *((dw, db) if need_dw else (None, None))
 
 
 def _zero_pad(x: Array, pad: Pair) -> Array:

@@ -1,27 +1,4 @@
-/* The two micro-kernels of convolution, for one type and one instruction set.
- *
- * conv_simd.h includes this file once for each pair of them, with these defined:
- *   real          float or double
- *   LEVEL         the instruction set, a part of names
- *   TARGET        the function attribute that allows its instructions
- *   BYTES         width of a vector; sizeof(real) where the compiler has no vector types
- *   FILTERS       most filters of a tile of sum_over_taps
- *   VECTORS(nf)   vectors of its tile with nf filters: nf * VECTORS + VECTORS + 1 registers
- *   DY_FILTERS, DY_TAPS   the tile of sum_over_pixels: DY_FILTERS * DY_TAPS + DY_TAPS + 1 registers
- */
-
-#define LANES ((int)(BYTES / sizeof(real)))
-#define vec KERNEL(vec, real, LEVEL)
-#define loose KERNEL(loose, real, LEVEL)
-
-/* A vector in registers, and one at any address of memory. */
-#if HAVE_VECTORS
-typedef real vec __attribute__((vector_size(BYTES)));
-typedef real loose __attribute__((vector_size(BYTES), aligned(sizeof(real)), may_alias));
-#else
-typedef real vec;
-typedef real loose;
-#endif
+/* The micro-kernels with lanes over pixels: of a convolution with few filters, or few taps. */
 
 /* Write the lanes of a place to their pixels; lanes between the rows are nobody's. */
 static NOINLINE TARGET void KERNEL(scatter, real, LEVEL)(
@@ -139,12 +116,3 @@ static TARGET void KERNEL(sum_over_pixels, real, LEVEL)(
             if (f < nf && t < nt) ((real *)dw)[f * plan->taps + first_tap + t] += lane[0];
         }
 }
-
-static const Kernels KERNEL(kernels, real, LEVEL) = {
-    LANES, FILTERS, DY_FILTERS, DY_TAPS,
-    KERNEL(sum_over_taps, real, LEVEL), KERNEL(sum_over_pixels, real, LEVEL),
-};
-
-#undef LANES
-#undef vec
-#undef loose

@@ -11,46 +11,15 @@ Every number of a result is computed by one thread in an order that only the sha
 results do not depend on the number of threads.
 """
 
-import os
-from typing import NamedTuple
-
 import numpy as np
 
 from cython.parallel cimport prange
 from libc.string cimport memcpy, memset
 
-from convexp.ops.fast._common cimport WORTH_THREADS, real, row_sum
+from convexp.ops.fast._common cimport WORTH_THREADS, real
+from convexp.ops.fast._kernels cimport Kernels, Place, Plan, kernels_for
 
 from convexp.ops.fast import geometry
-from convexp.ops.shapes import as_pair, check_gradient, conv_shape, float_dtype
-
-
-cdef extern from "conv_simd.h" nogil:
-    ctypedef struct Place:
-        Py_ssize_t source, row, column
-
-    ctypedef struct Plan:
-        Py_ssize_t taps
-        const Py_ssize_t *offsets
-        Py_ssize_t count
-        const Place *places
-        Py_ssize_t rows, columns, pitch, row_step, column_step
-
-    ctypedef struct Kernels:
-        int lanes, filters, dy_filters, dy_taps
-        void sum_over_taps(
-            const Plan *plan, const void *source, const void *weights, const void *bias, int nf,
-            Py_ssize_t first, Py_ssize_t last, void *out, Py_ssize_t out_plane,
-        ) noexcept nogil
-        void sum_over_pixels(
-            const Plan *plan, const void *source, Py_ssize_t source_image, const void *dy,
-            Py_ssize_t dy_plane, Py_ssize_t dy_image, Py_ssize_t images, Py_ssize_t first_tap,
-            int nf, int nt, void *dw,
-        ) noexcept nogil
-
-    const char **level_names
-    int levels()
-    const Kernels *choose_kernels(int level, size_t itemsize)
 
 
 # The work buffer of a call holds as many images as fit into this, and at least one: the size of
@@ -58,91 +27,29 @@ cdef extern from "conv_simd.h" nogil:
 cdef Py_ssize_t CHUNK_BYTES = 1 << 21
 
 
-cdef int _chosen_level() except -1:
-    """The best instruction set of this processor, or the one that CONVEXP_ISA asks for."""
-    possible = [level_names[i].decode() for i in range(levels())]
-    wanted = os.environ.get("CONVEXP_ISA") or possible[levels() - 1]
-    if wanted not in possible:
-        raise ValueError(
-            f"CONVEXP_ISA={wanted}: the fast backend can run {', '.join(possible)} on this machine"
-        )
-    return possible.index(wanted)
-
-
-cdef int LEVEL = _chosen_level()
-
-
-def isa():
-    """Name of the instruction set in use: ``baseline``, ``avx2`` or ``avx512``."""
-    return level_names[LEVEL].decode()
-
-
-class Cache(NamedTuple):
-    """What `backward` needs of `forward`: the inputs, contiguous and of one dtype."""
-
-    x: object
-    w: object
-    b: object
-    stride: object
-    pad: object
-
-
-def forward(x, w, b, *, stride, pad):
-    """Cross-correlate images with filters and add a bias to each filter's output.
-
-    Args:
-        x: images, ``(N, C, H, W)``.
-        w: filters, ``(F, C, HH, WW)``.
-        b: biases, ``(F,)``.
-        stride: step between windows, an int or (vertical, horizontal).
-        pad: rows and columns of zeros on each side, an int or (vertical, horizontal).
-
-    Returns:
-        ``y`` of shape ``(N, F, H_out, W_out)``, and the cache for `backward`.
-
-    Raises:
-        ValueError: the shapes do not fit (see `conv_shape`).
-        MemoryError: there is no room for the output or the work buffer.
-    """
-    shape = conv_shape(x.shape, w.shape, b.shape, stride=stride, pad=pad)
-    dtype = float_dtype(x, w, b)
-    x, w, b = (np.ascontiguousarray(a, dtype) for a in (x, w, b))
-    y = np.empty(shape, dtype)
-    if dtype == np.float32:
+def forward(x, w, b, y, *, stride, pad):
+    """``y = conv(x, w) + b``; ``y (N, F, H_out, W_out)`` is written."""
+    if x.dtype == np.float32:
         _forward[float](x, w, b, stride, pad, y)
     else:
         _forward[double](x, w, b, stride, pad, y)
-    return y, Cache(x, w, b, stride, pad)
 
 
-def backward(dy, cache):
-    """Gradients of the convolution.
-
-    Args:
-        dy: gradient of the loss with respect to ``y``, ``(N, F, H_out, W_out)``.
-        cache: what `forward` returned.
-
-    Returns:
-        ``dx, dw, db``, of the shapes of ``x, w, b``.
-
-    Raises:
-        ValueError: ``dy`` has not the shape of ``y``.
-        MemoryError: there is no room for the gradients or the work buffer.
-    """
-    x, w, b, stride, pad = cache
-    shape = conv_shape(x.shape, w.shape, b.shape, stride=stride, pad=pad)
-    check_gradient(dy.shape, shape)
-    dy = np.ascontiguousarray(dy, x.dtype)
-    dx, dw, db = np.empty_like(x), np.zeros_like(w), np.empty_like(b)
-    if x.dtype == np.float32:
-        _input_gradient[float](dy, x, w, stride, pad, dx)
-        _weight_gradient[float](dy, x, w, stride, pad, dw)
-        _bias_gradient[float](dy, db)
+def input_gradient(dy, w, dx, *, stride, pad):
+    """``dx`` of a convolution, from ``dy (N, F, H_out, W_out)``; ``dx`` is written."""
+    if dy.dtype == np.float32:
+        _input_gradient[float](dy, w, stride, pad, dx)
     else:
-        _input_gradient[double](dy, x, w, stride, pad, dx)
-        _weight_gradient[double](dy, x, w, stride, pad, dw)
-        _bias_gradient[double](dy, db)
-    return dx, dw, db
+        _input_gradient[double](dy, w, stride, pad, dx)
+
+
+def weight_gradient(dy, x, dw, *, stride, pad):
+    """``dw`` of a convolution, from ``dy (N, F, H_out, W_out)``; ``dw`` is written."""
+    dw[...] = 0
+    if dy.dtype == np.float32:
+        _weight_gradient[float](dy, x, stride, pad, dw)
+    else:
+        _weight_gradient[double](dy, x, stride, pad, dw)
 
 
 cdef _forward(
@@ -153,7 +60,7 @@ cdef _forward(
     pad,
     real[:, :, :, ::1] y,        # OUT
 ):
-    cdef const Kernels *kernels = choose_kernels(LEVEL, sizeof(real))
+    cdef const Kernels *kernels = kernels_for(sizeof(real))
     cdef Py_ssize_t N = x.shape[0], C = x.shape[1], F = w.shape[0]
     buffer_layout, correlation = geometry.forward(
         *_geometry_key(C, x, w, y, stride, pad), kernels.lanes, sizeof(real)
@@ -179,16 +86,15 @@ cdef _forward(
 
 cdef _input_gradient(
     const real[:, :, :, ::1] dy,  # IN
-    const real[:, :, :, ::1] x,   # IN
     const real[:, :, :, ::1] w,   # IN
     stride,
     pad,
     real[:, :, :, ::1] dx,        # OUT
 ):
-    cdef const Kernels *kernels = choose_kernels(LEVEL, sizeof(real))
-    cdef Py_ssize_t N = x.shape[0], C = x.shape[1], F = w.shape[0]
+    cdef const Kernels *kernels = kernels_for(sizeof(real))
+    cdef Py_ssize_t N = dx.shape[0], C = dx.shape[1], F = w.shape[0]
     buffer_layout, residues = geometry.input_gradient(
-        *_geometry_key(F, x, w, dy, stride, pad), kernels.lanes, sizeof(real)
+        *_geometry_key(F, dx, w, dy, stride, pad), kernels.lanes, sizeof(real)
     )
     cdef Buffer layout = _buffer(buffer_layout)
     cdef list passes = []
@@ -224,22 +130,21 @@ cdef _input_gradient(
 cdef _weight_gradient(
     const real[:, :, :, ::1] dy,  # IN
     const real[:, :, :, ::1] x,   # IN
-    const real[:, :, :, ::1] w,   # IN
     stride,
     pad,
     real[:, :, :, ::1] dw,        # OUT, zeros
 ):
-    cdef const Kernels *kernels = choose_kernels(LEVEL, sizeof(real))
-    cdef Py_ssize_t N = x.shape[0], C = x.shape[1], F = w.shape[0]
+    cdef const Kernels *kernels = kernels_for(sizeof(real))
+    cdef Py_ssize_t N = x.shape[0], C = x.shape[1], F = dw.shape[0]
     x_buffer, correlation = geometry.forward(
-        *_geometry_key(C, x, w, dy, stride, pad), kernels.lanes, sizeof(real)
+        *_geometry_key(C, x, dw, dy, stride, pad), kernels.lanes, sizeof(real)
     )
     cdef Buffer layout = _buffer(x_buffer)
     cdef Buffer dense = _buffer(geometry.dense(correlation, kernels.lanes))
     cdef Pass run = Pass(correlation, None, 0)
     cdef Py_ssize_t chunk = _chunk(N, (C * layout.size + F * dense.size) * sizeof(real))
-    cdef real[::1] x_work = _work(chunk * C * layout.size, kernels.lanes, w)
-    cdef real[::1] dy_work = _work(chunk * F * dense.size, kernels.lanes, w)
+    cdef real[::1] x_work = _work(chunk * C * layout.size, kernels.lanes, dw)
+    cdef real[::1] dy_work = _work(chunk * F * dense.size, kernels.lanes, dw)
     cdef Py_ssize_t blocks_f = (F + kernels.dy_filters - 1) // kernels.dy_filters
     cdef Py_ssize_t blocks_t = (run.plan.taps + kernels.dy_taps - 1) // kernels.dy_taps
     cdef Py_ssize_t n, images, block, f, t
@@ -263,23 +168,6 @@ cdef _weight_gradient(
                     <int> min(kernels.dy_taps, run.plan.taps - t),
                     &dw[0, 0, 0, 0] + f * run.plan.taps,
                 )
-
-
-cdef _bias_gradient(
-    const real[:, :, :, ::1] dy,  # IN
-    real[::1] db,                 # OUT
-):
-    cdef Py_ssize_t n, f, N = dy.shape[0], F = dy.shape[1], pixels = dy.shape[2] * dy.shape[3]
-    cdef double total
-
-    # db[f] = sum over n,i,j of dy[n,f,i,j]
-    for f in prange(
-        F, nogil=True, schedule="static", use_threads_if=N * F * pixels > WORTH_THREADS
-    ):
-        total = 0
-        for n in range(N):
-            total = total + row_sum(&dy[n, f, 0, 0], pixels)
-        db[f] = <real> total
 
 
 cdef class Pass:
@@ -342,8 +230,8 @@ cdef tuple _geometry_key(
         (x.shape[2], x.shape[3]),
         (w.shape[2], w.shape[3]),
         (y.shape[2], y.shape[3]),
-        as_pair(stride, "stride", least=1),
-        as_pair(pad, "pad", least=0),
+        stride,
+        pad,
     )
 
 

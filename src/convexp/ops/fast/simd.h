@@ -1,35 +1,9 @@
-/* The micro-kernels of conv_kernel.h for every type and instruction set, and the choice of one. */
+/* The micro-kernels for every type and instruction set, and the choice of one. */
 
-#ifndef CONVEXP_CONV_SIMD_H
-#define CONVEXP_CONV_SIMD_H
+#ifndef CONVEXP_SIMD_H
+#define CONVEXP_SIMD_H
 
-#include <Python.h>
-
-/* Lanes that are neighbours in the source, and the output pixel of the first of them. */
-typedef struct {
-    Py_ssize_t source, row, column;
-} Place;
-
-/* A convexp.ops.fast.geometry.Correlation as the kernels see it. */
-typedef struct {
-    Py_ssize_t taps;
-    const Py_ssize_t *offsets;
-    Py_ssize_t count;
-    const Place *places;
-    Py_ssize_t rows, columns, pitch, row_step, column_step;
-} Plan;
-
-/* The kernels of a type and an instruction set; their arrays are of that type. */
-typedef struct {
-    int lanes, filters, dy_filters, dy_taps;
-    void (*sum_over_taps)(
-        const Plan *plan, const void *source, const void *weights, const void *bias, int nf,
-        Py_ssize_t first, Py_ssize_t last, void *out, Py_ssize_t out_plane);
-    void (*sum_over_pixels)(
-        const Plan *plan, const void *source, Py_ssize_t source_image, const void *dy,
-        Py_ssize_t dy_plane, Py_ssize_t dy_image, Py_ssize_t images, Py_ssize_t first_tap, int nf,
-        int nt, void *dw);
-} Kernels;
+#include "kernel_types.h"
 
 #if defined(__GNUC__) || defined(__clang__)
 #define HAVE_VECTORS 1
@@ -37,14 +11,24 @@ typedef struct {
 #define NOINLINE __attribute__((noinline))
 #if defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
+#define HAVE_SHUFFLE 0
 #else
-#define UNROLL _Pragma("GCC unroll 8")
+#define UNROLL _Pragma("GCC unroll 16")
+#define HAVE_SHUFFLE 1
 #endif
+/* lane by lane; m is the result of a comparison */
+#define SELECT(m, a, b) ((vec)(((mask)(a) & (m)) | ((mask)(b) & ~(m))))
+#define CHOOSE(m, i, j) (((i) & (m)) | ((j) & ~(m)))
+#define LANE(v, l) ((v)[l])
 #else
 #define HAVE_VECTORS 0
+#define HAVE_SHUFFLE 0
 #define ALWAYS_INLINE inline
 #define NOINLINE
 #define UNROLL
+#define SELECT(m, a, b) ((m) ? (a) : (b))
+#define CHOOSE(m, i, j) ((m) ? (i) : (j))
+#define LANE(v, l) (v)
 #endif
 
 #define GLUE(name, type, level) name##_##type##_##level
@@ -59,18 +43,22 @@ typedef struct {
 #define VECTORS(nf) ((nf) <= 4 ? 6 : 3)
 #define DY_FILTERS 4
 #define DY_TAPS 6
+#define ROWS 8
+#define PANEL 2
 #else
 #define FILTERS 4
 #define VECTORS(nf) ((nf) <= 2 ? 4 : 2)
 #define DY_FILTERS 4
 #define DY_TAPS 2
+#define ROWS 4
+#define PANEL 2
 #endif
 #define real float
-#include "conv_kernel.h"
-#undef real
+#define integer int
+#include "kernels.h"
 #define real double
-#include "conv_kernel.h"
-#undef real
+#define integer long long
+#include "kernels.h"
 #undef LEVEL
 #undef TARGET
 #undef BYTES
@@ -78,6 +66,8 @@ typedef struct {
 #undef VECTORS
 #undef DY_FILTERS
 #undef DY_TAPS
+#undef ROWS
+#undef PANEL
 
 #if HAVE_VECTORS && defined(__x86_64__)
 
@@ -88,12 +78,14 @@ typedef struct {
 #define VECTORS(nf) ((nf) <= 2 ? 4 : 3)
 #define DY_FILTERS 4
 #define DY_TAPS 3
+#define ROWS 6
+#define PANEL 2
 #define real float
-#include "conv_kernel.h"
-#undef real
+#define integer int
+#include "kernels.h"
 #define real double
-#include "conv_kernel.h"
-#undef real
+#define integer long long
+#include "kernels.h"
 #undef LEVEL
 #undef TARGET
 #undef BYTES
@@ -101,6 +93,8 @@ typedef struct {
 #undef VECTORS
 #undef DY_FILTERS
 #undef DY_TAPS
+#undef ROWS
+#undef PANEL
 
 #define LEVEL avx512 /* 32 registers of 64 bytes */
 #define TARGET __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")))
@@ -109,12 +103,14 @@ typedef struct {
 #define VECTORS(nf) ((nf) <= 4 ? 6 : 3)
 #define DY_FILTERS 4
 #define DY_TAPS 6
+#define ROWS 8
+#define PANEL 2
 #define real float
-#include "conv_kernel.h"
-#undef real
+#define integer int
+#include "kernels.h"
 #define real double
-#include "conv_kernel.h"
-#undef real
+#define integer long long
+#include "kernels.h"
 #undef LEVEL
 #undef TARGET
 #undef BYTES
@@ -122,6 +118,8 @@ typedef struct {
 #undef VECTORS
 #undef DY_FILTERS
 #undef DY_TAPS
+#undef ROWS
+#undef PANEL
 
 static const char *const level_names[] = {"baseline", "avx2", "avx512"};
 static const Kernels *const kernels_float[] = {

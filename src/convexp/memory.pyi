@@ -1,0 +1,6 @@
+from contextlib import AbstractContextManager
+
+LIMIT: int
+
+def reuse_memory(*, limit: int = ...) -> AbstractContextManager[None]: ...
+def kept_bytes() -> int: ...

@@ -1,0 +1,57 @@
+"""The micro-kernels of the instruction set in use, for the ops that call them."""
+
+cdef extern from "kernel_types.h" nogil:
+    int max_threads()
+
+    ctypedef struct Place:
+        Py_ssize_t source, row, column
+
+    ctypedef struct Plan:
+        Py_ssize_t taps
+        const Py_ssize_t *offsets
+        Py_ssize_t count
+        const Place *places
+        Py_ssize_t rows, columns, pitch, row_step, column_step
+
+    ctypedef struct Kernels:
+        int lanes
+        int rows, panel
+        void multiply(
+            int nv, const void *const *rows, const Py_ssize_t *columns, Py_ssize_t depth,
+            const void *b, Py_ssize_t b_pitch, const void *start, int rectify, void *c,
+        ) noexcept nogil
+        void transpose(
+            const void *source, Py_ssize_t in_pitch, Py_ssize_t rows, Py_ssize_t columns,
+            void *out, Py_ssize_t out_pitch,
+        ) noexcept nogil
+        void pool(
+            const void *c, int nv, Py_ssize_t columns, Py_ssize_t step, Py_ssize_t row,
+            int height, int width, void *y, unsigned char *winner,
+        ) noexcept nogil
+        double sum(const void *x, Py_ssize_t length) noexcept nogil
+        int filters, dy_filters, dy_taps
+        void sum_over_taps(
+            const Plan *plan, const void *source, const void *weights, const void *bias, int nf,
+            Py_ssize_t first, Py_ssize_t last, void *out, Py_ssize_t out_plane,
+        ) noexcept nogil
+        void sum_over_pixels(
+            const Plan *plan, const void *source, Py_ssize_t source_image, const void *dy,
+            Py_ssize_t dy_plane, Py_ssize_t dy_image, Py_ssize_t images, Py_ssize_t first_tap,
+            int nf, int nt, void *dw,
+        ) noexcept nogil
+
+        void input(const void *const *source, int nv, void *to, Py_ssize_t to_step) noexcept nogil
+        void filter(const void *const *source, int nv, void *to, Py_ssize_t to_step) noexcept nogil
+        int output(
+            const void *const *source, int nv, const void *bias, int rectify, int rows,
+            int columns, void *c, Py_ssize_t pitch,
+        ) noexcept nogil
+        void gradient(
+            const void *const *source, int nv, void *to, Py_ssize_t to_step
+        ) noexcept nogil
+        void taps(const void *const *source, int nv, void *to, Py_ssize_t to_step) noexcept nogil
+
+    enum:
+        DEAD
+
+cdef const Kernels *kernels_for(size_t itemsize) noexcept nogil

@@ -1,0 +1,74 @@
+/* What the compiled ops know of the micro-kernels. */
+
+#ifndef CONVEXP_KERNEL_TYPES_H
+#define CONVEXP_KERNEL_TYPES_H
+
+#include <Python.h>
+
+/* Lanes that are neighbours in the source, and the output pixel of the first of them. */
+typedef struct {
+    Py_ssize_t source, row, column;
+} Place;
+
+/* A convexp.ops.fast.geometry.Correlation as the kernels see it. */
+typedef struct {
+    Py_ssize_t taps;
+    const Py_ssize_t *offsets;
+    Py_ssize_t count;
+    const Place *places;
+    Py_ssize_t rows, columns, pitch, row_step, column_step;
+} Plan;
+
+/* In a winner's place: the window's largest value is not above zero. */
+enum { DEAD = 255 };
+
+/* A transform of winograd.h: from the vectors that from[0], from[1], ... point to. */
+typedef void Transform(const void *const *from, int nv, void *to, Py_ssize_t to_step);
+
+/* The kernels of a type and an instruction set; their arrays are of that type. */
+typedef struct {
+    int lanes;
+    /* filter_lanes.h */
+    int rows, panel;
+    void (*multiply)(
+        int nv, const void *const *rows, const Py_ssize_t *columns, Py_ssize_t depth,
+        const void *b, Py_ssize_t b_pitch, const void *start, int rectify, void *c);
+    void (*transpose)(
+        const void *in, Py_ssize_t in_pitch, Py_ssize_t rows, Py_ssize_t columns, void *out,
+        Py_ssize_t out_pitch);
+    void (*pool)(
+        const void *c, int nv, Py_ssize_t columns, Py_ssize_t step, Py_ssize_t row, int height,
+        int width, void *y, unsigned char *winner);
+    double (*sum)(const void *x, Py_ssize_t length);
+    /* pixel_lanes.h */
+    int filters, dy_filters, dy_taps;
+    void (*sum_over_taps)(
+        const Plan *plan, const void *source, const void *weights, const void *bias, int nf,
+        Py_ssize_t first, Py_ssize_t last, void *out, Py_ssize_t out_plane);
+    void (*sum_over_pixels)(
+        const Plan *plan, const void *source, Py_ssize_t source_image, const void *dy,
+        Py_ssize_t dy_plane, Py_ssize_t dy_image, Py_ssize_t images, Py_ssize_t first_tap, int nf,
+        int nt, void *dw);
+    /* winograd.h */
+    Transform *input, *filter;
+    int (*output)(
+        const void *const *from, int nv, const void *bias, int rectify, int rows, int columns,
+        void *c, Py_ssize_t pitch);
+    Transform *gradient, *taps;
+} Kernels;
+
+/* How many threads the next parallel region may have. */
+#ifdef _OPENMP
+#include <omp.h>
+static inline int max_threads(void)
+{
+    return omp_get_max_threads();
+}
+#else
+static inline int max_threads(void)
+{
+    return 1;
+}
+#endif
+
+#endif

@@ -1,0 +1,426 @@
+"""Convolution with 3x3 filters and stride 1 by Winograd's algorithm F(2x2, 3x3).
+
+Four outputs take 16 products instead of 36 (Lavin and Gray 2015, arXiv 1509.09308; the transforms
+are in ``winograd.h``). An image is cut into tiles of 2x2 outputs, which read 4x4 inputs:
+
+- forward and input gradient: ``y = output(sum over c of filter(w) * input(x))``;
+- weight gradient: ``dw = taps(sum over tiles of gradient(dy) * input(x))``.
+
+The sums are 16 matrix products, by `multiply`, of rows of tiles (of the weight gradient: channels)
+with lanes over filters. The filters' transforms are made once a call; those of a band's inputs and
+outputs stay in the cache of the thread that computes it.
+
+The transforms add and subtract neighbours, so that an infinity or a NaN spreads to outputs that do
+not depend on it, and a number near the largest may overflow. Such a result is not finite; each
+function says whether its result is, so that `conv` can compute it again otherwise.
+"""
+
+import numpy as np
+
+from cython.parallel cimport prange, threadid
+from libc.string cimport memset
+
+from convexp.ops.fast._common cimport WORTH_THREADS, real
+from convexp.ops.fast._kernels cimport Kernels, kernels_for, max_threads
+from convexp.ops.fast._planes cimport (
+    ALIGNMENT, MOST_ROWS, Bands, Pool, Product, as_struct, pool_and_write, product_of, room_for,
+    shape_of, turn, write,
+)
+
+from convexp.ops.fast import bands as geometry
+
+cdef enum:
+    SQUARE = 16       # products of a tile
+    DEPTH = 128       # columns of a product at a time: of a panel they fill half a first cache
+
+# The weight gradient works on as many images as fit into this, and at least on one.
+cdef Py_ssize_t CHUNK_BYTES = 1 << 21
+
+
+def forward(x, w, b, y, *, pad, rectify, pool=None, winners=None):
+    """`filter_lanes.forward` for stride 1 and ``w (F, C, 3, 3)``; returns whether y is finite."""
+    if x.dtype == np.float32:
+        return _forward[float](x, w, b, y, pad, rectify, pool, winners)
+    return _forward[double](x, w, b, y, pad, rectify, pool, winners)
+
+
+def input_gradient(dy, w, dx, *, pad):
+    """`filter_lanes.input_gradient`, likewise; ``pad`` is at most 2."""
+    # dx is the convolution of dy with the filters turned by half a circle, channel for filter:
+    # dx_pad[n,c,h,w] = sum over f,ii,jj of w[f,c,ii,jj] * dy[n, f, h - ii, w - jj]
+    turned = np.ascontiguousarray(w[:, :, ::-1, ::-1].transpose(1, 0, 2, 3))
+    no_bias = np.zeros(len(turned), dy.dtype)
+    pad = 2 - pad[0], 2 - pad[1]
+    return forward(dy, turned, no_bias, dx, pad=pad, rectify=False)
+
+
+def weight_gradient(dy, x, dw, *, pad):
+    """`filter_lanes.weight_gradient`, likewise; returns whether dw is finite."""
+    if dy.dtype == np.float32:
+        _weight_gradient[float](dy, x, dw, pad)
+    else:
+        _weight_gradient[double](dy, x, dw, pad)
+    return bool(np.isfinite(dw).all())
+
+
+cdef _forward(
+    const real[:, :, :, ::1] x,  # IN
+    const real[:, :, :, ::1] w,  # IN
+    const real[::1] b,           # IN
+    real[:, :, :, ::1] y,        # OUT
+    pad, rectify, pool,
+    winners,                     # OUT
+):
+    cdef const Kernels *kernels = kernels_for(sizeof(real))
+    cdef Py_ssize_t N = x.shape[0], C = x.shape[1], F = w.shape[0], plane = y.shape[2] * y.shape[3]
+    cdef Py_ssize_t lanes = kernels.lanes, panel = kernels.panel * lanes
+    cdef Py_ssize_t depth = (C + lanes - 1) // lanes * lanes  # of which some may be idle
+    cdef Py_ssize_t panels = (F + panel - 1) // panel
+    cdef Pool then = Pool(1, 1, 1, 1, y.shape[2], y.shape[3], NULL)
+    cdef unsigned char[:, :, :, ::1] winner
+    if pool is not None:
+        (then.height, then.width), (then.step_h, then.step_w) = pool
+        winner = winners
+        then.winners = &winner[0, 0, 0, 0]
+    out = x.shape[2] + 2 * pad[0] - 2, x.shape[3] + 2 * pad[1] - 2
+    run = geometry.winograd(
+        shape_of(x), out, pad, sizeof(real), panel, then.height, then.step_h
+    )
+    cdef Bands bands = as_struct(run.bands)
+    cdef Product product = product_of(run, F)
+    cdef const Py_ssize_t[::1] channels = geometry.count_up(C)
+    cdef real[::1] bias = room_for(panels * panel, w), nothing = room_for(panel, w)
+    cdef real[::1] filters = room_for(panels * SQUARE * C * panel, w)
+    cdef real[::1] turned = room_for(panels * panel * C * 9, w)
+    bias[:] = 0
+    bias[:F] = b
+    nothing[:] = 0
+    product.bias, product.rectify, product.offsets = &bias[0], rectify, &channels[0]
+    product.weights = &filters[0]
+    turn(&w[0, 0, 0, 0], F, C * 9, kernels, &turned[0])
+    _transform_filters(&turned[0], C, F, kernels, &filters[0])
+
+    cdef Py_ssize_t tiles = bands.images * ((bands.rows + 1) // 2) * ((bands.columns + 1) // 2)
+    cdef Py_ssize_t source = bands.images * bands.source_rows * bands.width * depth + depth
+    cdef Py_ssize_t transformed = SQUARE * (tiles * depth + lanes)
+    cdef Py_ssize_t products = SQUARE * ((tiles + MOST_ROWS) * panel + lanes)
+    cdef Py_ssize_t pixels = (bands.images * bands.rows * bands.columns + 1) * panel
+    cdef Py_ssize_t pooled = 0
+    if then.winners:
+        pooled = (bands.rows // then.step_h + 1) * then.columns * panel * 2
+    cdef Py_ssize_t room = source + transformed + products + pixels + pooled
+    room = (room + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
+    cdef bint threads = N * F * plane * C * 9 > WORTH_THREADS
+    cdef real[::1] work = room_for(room * (max_threads() if threads else 1), w)
+    cdef Py_ssize_t item, groups = (N + bands.images - 1) // bands.images
+    cdef unsigned char[::1] finite = np.empty(groups * bands.count, np.uint8)
+    for item in prange(
+        groups * bands.count, nogil=True, schedule="static", use_threads_if=threads
+    ):
+        finite[item] = _forward_band(
+            &x[0, 0, 0, 0], N, C, item // bands.count * bands.images,
+            item % bands.count * bands.step, &bands, &product, &then, kernels, &nothing[0],
+            &work[0] + threadid() * room, source, transformed, products, pixels,
+            &y[0, 0, 0, 0], plane,
+        )
+    return bool(np.asarray(finite).all())
+
+
+cdef bint _forward_band(
+    const real *x,
+    Py_ssize_t N,
+    Py_ssize_t C,
+    Py_ssize_t first,        # image
+    Py_ssize_t row,          # of the output
+    const Bands *bands,
+    const Product *product,
+    const Pool *pool,
+    const Kernels *kernels,
+    const real *nothing,     # zeros
+    real *work,              # room for what the next four say, and for a pooled product
+    Py_ssize_t source,
+    Py_ssize_t transformed,
+    Py_ssize_t products,
+    Py_ssize_t pixels,
+    real *out,
+    Py_ssize_t plane,
+) noexcept nogil:
+    cdef real *v = work + source
+    cdef real *m = v + transformed
+    cdef real *c = m + products
+    cdef Py_ssize_t images = min(bands.images, N - first)
+    cdef Py_ssize_t rows = min(bands.rows, bands.grid_rows - row)
+    cdef Py_ssize_t lanes = kernels.lanes, panel = kernels.panel * lanes
+    cdef Py_ssize_t depth = (C + lanes - 1) // lanes * lanes
+    cdef Py_ssize_t across = (bands.columns + 1) // 2, down = (rows + 1) // 2
+    cdef Py_ssize_t tiles = images * down * across
+    # From a square to the next: no power of two, of which a cache would hold only a few.
+    cdef Py_ssize_t v_step = tiles * depth + lanes, m_step = (tiles + MOST_ROWS) * panel + lanes
+    cdef Py_ssize_t f, width, tile, square, k, r, n, count
+    cdef const void *points[SQUARE]
+    cdef bint finite = True
+    _transform_inputs(
+        x + first * C * bands.height * bands.width, images, C, row + bands.top, bands.left, down,
+        across, bands.height, bands.width, kernels, work, v, v_step,
+    )
+    for f from 0 <= f < product.lanes by panel:
+        width = panel if product.lanes - f > lanes else lanes
+        for square in range(SQUARE):
+            for k from 0 <= k < C by DEPTH:
+                for tile from 0 <= tile < tiles by kernels.rows:
+                    for r in range(kernels.rows):  # the last one repeats the last tile
+                        points[r] = v + square * v_step + min(tile + r, tiles - 1) * depth
+                    kernels.multiply(
+                        <int> (width // lanes), points, product.offsets + k,
+                        min(<Py_ssize_t> DEPTH, C - k),
+                        <const real *> product.weights + f * SQUARE * C
+                        + (square * C + k) * width,
+                        width, nothing if k == 0 else NULL, 0,
+                        m + square * m_step + tile * width,
+                    )
+        for tile in range(tiles):
+            for square in range(SQUARE):
+                points[square] = m + square * m_step + tile * width
+            n, k, r = tile // (down * across), tile // across % down * 2, tile % across * 2
+            finite &= kernels.output(
+                points, <int> (width // lanes), <const real *> product.bias + f, product.rectify,
+                <int> min(2, rows - k), <int> min(2, bands.columns - r),
+                c + ((n * rows + k) * bands.columns + r) * width, bands.columns * width,
+            )
+        count = images * rows * bands.columns
+        if pool.winners:
+            pool_and_write(c, first, images, row, rows, f, width, bands, product, pool, kernels,
+                           c + pixels, out, plane)
+        else:
+            write(c, first, row, rows, 0, count, f, width, bands, product, kernels, out, plane)
+    return finite
+
+
+cdef void _transform_inputs(
+    const real *image,    # IN (images, C, height, width)
+    Py_ssize_t images,
+    Py_ssize_t C,
+    Py_ssize_t top,       # where the first tile reads, which may be outside
+    Py_ssize_t left,
+    Py_ssize_t down,      # tiles
+    Py_ssize_t across,
+    Py_ssize_t height,
+    Py_ssize_t width,
+    const Kernels *kernels,
+    real *pixels,         # room for (images, rows, width, depth), and for one of zeros
+    real *v,              # OUT (SQUARE, tiles, depth)
+    Py_ssize_t step,      # from a square to the next
+) noexcept nogil:
+    cdef Py_ssize_t lanes = kernels.lanes, depth = (C + lanes - 1) // lanes * lanes
+    cdef Py_ssize_t begin = max(0, top), end = min(height, top + 2 * down + 2)
+    cdef Py_ssize_t count = max(0, end - begin) * width
+    cdef Py_ssize_t n, a, b, i, j, h, k, p
+    cdef real *zeros = pixels
+    cdef real *from_image
+    cdef const void *points[SQUARE]
+    memset(zeros, 0, depth * sizeof(real))
+    pixels += depth
+    for n in range(images):
+        from_image = pixels + n * count * depth
+        kernels.transpose(
+            image + n * C * height * width + begin * width, height * width, C, count, from_image,
+            depth,
+        )
+        if C < depth:
+            for p in range(count):
+                memset(from_image + p * depth + C, 0, (depth - C) * sizeof(real))
+        for a in range(down):
+            for b in range(across):
+                for i in range(4):
+                    h = top + 2 * a + i
+                    for j in range(4):
+                        k = left + 2 * b + j
+                        if h < begin or h >= end or k < 0 or k >= width:
+                            points[4 * i + j] = zeros
+                        else:
+                            points[4 * i + j] = from_image + ((h - begin) * width + k) * depth
+                kernels.input(
+                    points, <int> (depth // lanes), v + ((n * down + a) * across + b) * depth,
+                    step,
+                )
+
+
+cdef void _transform_filters(
+    const real *turned,  # IN (panels, (c, ii, jj), lanes of the panel)
+    Py_ssize_t C,
+    Py_ssize_t F,
+    const Kernels *kernels,
+    real *filters,       # OUT (panels, SQUARE, c, lanes of the panel)
+) noexcept nogil:
+    cdef Py_ssize_t lanes = kernels.lanes, panel = kernels.panel * lanes, item, f, width, c, i
+    cdef const void *taps[9]
+    for item in range((F + panel - 1) // panel * C):
+        f, c = item // C * panel, item % C
+        width = panel if F - f > lanes else lanes
+        for i in range(9):
+            taps[i] = turned + f * C * 9 + (c * 9 + i) * width
+        kernels.filter(
+            taps, <int> (width // lanes), filters + f * SQUARE * C + c * width, C * width
+        )
+
+
+cdef _weight_gradient(
+    const real[:, :, :, ::1] dy,  # IN
+    const real[:, :, :, ::1] x,   # IN
+    real[:, :, :, ::1] dw,        # OUT
+    pad,
+):
+    cdef const Kernels *kernels = kernels_for(sizeof(real))
+    cdef Py_ssize_t N = x.shape[0], C = x.shape[1], F = dw.shape[0]
+    cdef Py_ssize_t height = dy.shape[2], width = dy.shape[3]
+    cdef Py_ssize_t lanes = kernels.lanes, panel = kernels.panel * lanes
+    cdef Py_ssize_t panels = (F + panel - 1) // panel, depth = (C + lanes - 1) // lanes * lanes
+    cdef Py_ssize_t down = (height + 1) // 2, across = (width + 1) // 2, tiles = down * across
+    cdef Py_ssize_t top = -pad[0], left = -pad[1]
+    cdef Py_ssize_t image = SQUARE * tiles * (depth + panels * panel), input_step, gradient_step
+    cdef Py_ssize_t chunk = max(
+        1, min(N, CHUNK_BYTES // <Py_ssize_t> (image * sizeof(real)))
+    )
+    cdef Py_ssize_t groups = (C + kernels.rows - 1) // kernels.rows
+    cdef real[::1] inputs = room_for(SQUARE * (chunk * tiles * depth + lanes), dw)
+    cdef real[::1] gradients = room_for(
+        SQUARE * panels * (chunk * tiles * panel + lanes), dw
+    )
+    cdef real[::1] sums = room_for(SQUARE * panels * groups * kernels.rows * panel, dw)
+    cdef const Py_ssize_t[::1] columns = geometry.count_up(chunk * tiles, depth)
+    cdef Py_ssize_t room = max((x.shape[2] * x.shape[3] + 1) * depth,
+                               (height * width + 1) * panels * panel)
+    room = (room + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
+    cdef bint threads = N * F * height * width * C * 9 > WORTH_THREADS
+    cdef Py_ssize_t parts = max_threads() if threads else 1
+    cdef real[::1] work = room_for(room * parts, dw)
+    cdef Py_ssize_t n, first, images, part, items = SQUARE * panels * groups
+
+    sums[:] = 0
+    for first in range(0, N, chunk):
+        images = min(chunk, N - first)
+        # From a square to the next: no power of two, of which a cache would hold only a few.
+        input_step, gradient_step = images * tiles * depth + lanes, images * tiles * panel + lanes
+        with nogil:
+            for n in prange(images, schedule="static", use_threads_if=threads):
+                _transform_inputs(
+                    &x[first + n, 0, 0, 0], 1, C, top, left, down, across, x.shape[2], x.shape[3],
+                    kernels, &work[0] + threadid() * room, &inputs[0] + n * tiles * depth,
+                    input_step,
+                )
+                _transform_gradients(
+                    &dy[first + n, 0, 0, 0], F, height, width, kernels,
+                    &work[0] + threadid() * room, &gradients[0], n * tiles, gradient_step,
+                )
+            for part in prange(parts, schedule="static", use_threads_if=threads):
+                _add_products(
+                    &inputs[0], input_step, &gradients[0], gradient_step, images * tiles, C, F,
+                    &columns[0],
+                    part * items // parts, (part + 1) * items // parts, kernels, &sums[0],
+                )
+    with nogil:
+        for n in prange(C, schedule="static", use_threads_if=threads):
+            _transform_sums(&sums[0], n, C, F, kernels, &dw[0, 0, 0, 0])
+
+
+cdef void _transform_gradients(
+    const real *image,   # IN (F, height, width)
+    Py_ssize_t F,
+    Py_ssize_t height,
+    Py_ssize_t width,
+    const Kernels *kernels,
+    real *pixels,        # room for (panels, height, width, lanes of the panel), and one of zeros
+    real *to,            # OUT (panels, SQUARE, tiles, lanes of the panel), from tile first on
+    Py_ssize_t first,
+    Py_ssize_t step,     # from a square to the next
+) noexcept nogil:
+    cdef Py_ssize_t lanes = kernels.lanes, panel = kernels.panel * lanes
+    cdef Py_ssize_t across = (width + 1) // 2, f, a, b, i, j, numbers
+    cdef real *zeros = pixels
+    cdef real *plane
+    cdef const void *points[4]
+    memset(zeros, 0, panel * sizeof(real))
+    pixels += panel
+    turn(image, F, height * width, kernels, pixels)
+    for f from 0 <= f < F by panel:
+        numbers = panel if F - f > lanes else lanes
+        plane = pixels + f * height * width
+        for a in range((height + 1) // 2):
+            for b in range(across):
+                for i in range(2):
+                    for j in range(2):
+                        if 2 * a + i < height and 2 * b + j < width:
+                            points[2 * i + j] = (
+                                plane + ((2 * a + i) * width + 2 * b + j) * numbers
+                            )
+                        else:
+                            points[2 * i + j] = zeros
+                kernels.gradient(
+                    points, <int> (numbers // lanes),
+                    to + f // panel * SQUARE * step + (first + a * across + b) * numbers, step,
+                )
+
+
+cdef void _add_products(
+    const real *inputs,     # IN (SQUARE, tiles, depth)
+    Py_ssize_t input_step,  # from a square to the next
+    const real *gradients,  # IN (panels, SQUARE, tiles, lanes of the panel)
+    Py_ssize_t gradient_step,
+    Py_ssize_t tiles,
+    Py_ssize_t C,
+    Py_ssize_t F,
+    const Py_ssize_t *columns,
+    Py_ssize_t first,       # of the squares x panels x groups of channels
+    Py_ssize_t last,
+    const Kernels *kernels,
+    real *sums,             # OUT (squares, panels, groups, rows, lanes of the panel), added to
+) noexcept nogil:
+    cdef Py_ssize_t lanes = kernels.lanes, panel = kernels.panel * lanes
+    cdef Py_ssize_t depth = (C + lanes - 1) // lanes * lanes
+    cdef Py_ssize_t groups = (C + kernels.rows - 1) // kernels.rows
+    cdef Py_ssize_t in_square = (F + panel - 1) // panel * groups  # items
+    cdef Py_ssize_t item, square, tile, f, group, r, width
+    cdef const void *rows[MOST_ROWS]
+    for square in range(first // in_square, (last + in_square - 1) // in_square):
+        for tile from 0 <= tile < tiles by DEPTH:
+            for item in range(
+                max(first, square * in_square), min(last, (square + 1) * in_square)
+            ):
+                f, group = item % in_square // groups * panel, item % groups
+                width = panel if F - f > lanes else lanes
+                for r in range(kernels.rows):  # the last group repeats the last channel
+                    rows[r] = (
+                        inputs + square * input_step + min(group * kernels.rows + r, C - 1)
+                    )
+                kernels.multiply(
+                    <int> (width // lanes), rows, columns + tile,
+                    min(<Py_ssize_t> DEPTH, tiles - tile),
+                    gradients + (f // panel * SQUARE + square) * gradient_step + tile * width,
+                    width, NULL, 0, sums + item * kernels.rows * panel,
+                )
+
+
+cdef void _transform_sums(
+    const real *sums,  # IN (squares, panels, groups, rows, lanes of the panel)
+    Py_ssize_t c,
+    Py_ssize_t C,
+    Py_ssize_t F,
+    const Kernels *kernels,
+    real *dw,          # OUT (F, C, 3, 3)
+) noexcept nogil:
+    cdef Py_ssize_t lanes = kernels.lanes, panel = kernels.panel * lanes
+    cdef Py_ssize_t groups = (C + kernels.rows - 1) // kernels.rows
+    cdef Py_ssize_t panels = (F + panel - 1) // panel, f, width, square, l, i
+    cdef const void *points[SQUARE]
+    cdef real taps[9 * 64]
+    for f from 0 <= f < F by panel:
+        width = panel if F - f > lanes else lanes
+        for square in range(SQUARE):
+            points[square] = (
+                sums + ((square * panels + f // panel) * groups + c // kernels.rows)
+                * kernels.rows * panel + c % kernels.rows * width
+            )
+        kernels.taps(points, <int> (width // lanes), taps, width)
+        for l in range(min(width, F - f)):
+            for i in range(9):
+                dw[((f + l) * C + c) * 9 + i] = taps[i * width + l]

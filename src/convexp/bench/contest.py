@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -80,6 +81,7 @@ def hold(
         UserError: the machine's limits cannot be measured.
     """
     own, *others = candidates
+    start = machine.processor_seconds(), _own_seconds()
     limits = Candidate("numpy", "machine", {"num_threads": own.values["num_threads"]})
     rows = []
     with Workers([*candidates, limits], effort.timeout_s) as workers:
@@ -92,7 +94,28 @@ def hold(
             rows.append(compare(case, some, compared or extra))
             progress(number, rows[-1])
         versions = {name: said["version"] for name, said in workers.about.items()}
-    return Summary({**about, **versions}, effort, peaks, rows, goals)
+    around = {"other processes": _others(start, (machine.processor_seconds(), _own_seconds()))}
+    return Summary({**about, **versions, **around}, effort, peaks, rows, goals)
+
+
+Seconds = tuple[tuple[float, float] | None, float]
+"""Of the processors, busy and all, and of this bench's processes."""
+
+
+def _others(start: Seconds, end: Seconds) -> str:
+    """The share of the processors' time that other processes took."""
+    (before, own_before), (after, own_after) = start, end
+    if before is None or after is None:
+        return "not known"
+    busy, whole = after[0] - before[0], after[1] - before[1]
+    share = (busy - (own_after - own_before)) / whole if whole else 0.0
+    return f"{max(share, 0):.0%} of the processors' time"
+
+
+def _own_seconds() -> float:
+    """Of this process and of those it has started and ended."""
+    spent = os.times()
+    return spent.user + spent.system + spent.children_user + spent.children_system
 
 
 def _peaks(

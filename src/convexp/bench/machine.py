@@ -102,5 +102,16 @@ def describe(threads: int) -> dict[str, str]:
     }
 
 
+def processor_seconds() -> tuple[float, float] | None:
+    """Seconds of all processors since the system started: busy ones, and all; None if unknown."""
+    stat = Path("/proc/stat")
+    if not stat.is_file():
+        return None
+    # user nice system idle iowait irq softirq steal; a guest's are among the user's
+    ticks = [int(word) for word in stat.read_text(encoding="ascii").split()[1:9]]
+    hertz = os.sysconf("SC_CLK_TCK")
+    return (sum(ticks) - ticks[3] - ticks[4]) / hertz, sum(ticks) / hertz
+
+
 KINDS: dict[str, Callable[..., Call]] = {"matmul": matmul, "copy": copy, "add": add}
 """What prepares each kind of case."""

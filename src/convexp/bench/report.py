@@ -30,7 +30,8 @@ def print_summary(summary: Summary, console: Console) -> None:
             table.add_row(*map(Text, line))
         console.print(table)
         console.print()
-    for text in (_peaks(summary), *_remarks(summary.rows)):
+    load = f"Other processes took {summary.about['other processes']}."
+    for text in (_peaks(summary), load, *_remarks(summary.rows)):
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from convexp.bench.cases import conv, evaluation, max_pool, spatial_batchnorm, step
+from convexp.bench.cases import conv, max_pool, network, spatial_batchnorm
 
 MODEL = {
     "_target_": "convexp.models.three_layer",
@@ -59,10 +59,12 @@ def test_the_bytes_of_what_moves_memory_are_counted() -> None:
 
 def test_a_steps_products_are_counted_but_not_the_gradient_of_the_images() -> None:
     convolution, affine1, affine2 = 8 * 6 * 4 * 27, 4 * 4 * 3 * 5, 5 * 10
-    (training,) = step(**NETWORK)
+    (training,) = network(**NETWORK, kind="step")
     assert training.flops == 7 * 2 * (2 * convolution + 3 * (affine1 + affine2))
-    (scores,) = evaluation(**NETWORK)
+    (scores,) = network(**NETWORK, kind="evaluation")
     assert scores.flops == 7 * 2 * (convolution + affine1 + affine2)
+    (memory,) = network(**NETWORK, kind="memory")
+    assert (memory.flops, memory.once) == (0, True)
 
 
 def test_a_convolution_that_does_not_fit_is_refused() -> None:

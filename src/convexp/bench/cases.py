@@ -169,8 +169,9 @@ def spatial_batchnorm(
     ]
 
 
-def step(
+def network(
     *,
+    kind: Literal["step", "evaluation", "memory"],
     model: Node,
     optimizer: Node,
     image: list[PositiveInt],
@@ -180,9 +181,11 @@ def step(
     name: str,
     dtype: DType,
 ) -> list[Case]:
-    """A step of training: forward, softmax loss, backward, update.
+    """A network on a batch of noise.
 
     Args:
+        kind: ``step``, of training: forward, softmax loss, backward, update; ``evaluation``, the
+            scores alone; ``memory``, what a step adds to it at its peak.
         model: a node of ``conf/model``.
         optimizer: a node of ``conf/optimizer``.
         image: ``[C, H, W]``.
@@ -195,44 +198,17 @@ def step(
     values = {"model": model, "image": image, "num_classes": num_classes, "dtype": dtype}
     first, others = _products(values)
     # Backward makes two products of each of forward's, but no gradient of the images.
-    flops = batch * (2 * first + 3 * others)
-    values |= {"batch": batch, "optimizer": optimizer}
-    return [Case(name=name, kind="step", values=values, flops=flops, versus=versus)]
-
-
-def evaluation(
-    *,
-    model: Node,
-    optimizer: Node,
-    image: list[PositiveInt],
-    num_classes: PositiveInt,
-    batch: PositiveInt,
-    versus: str,
-    name: str,
-    dtype: DType,
-) -> list[Case]:
-    """The scores of a batch; arguments as `step`'s."""
-    values = {"model": model, "image": image, "num_classes": num_classes, "dtype": dtype}
-    flops = batch * sum(_products(values))
-    values |= {"batch": batch, "optimizer": optimizer}
-    return [Case(name=name, kind="evaluation", values=values, flops=flops, versus=versus)]
-
-
-def memory(
-    *,
-    model: Node,
-    optimizer: Node,
-    image: list[PositiveInt],
-    num_classes: PositiveInt,
-    batch: PositiveInt,
-    versus: str,
-    name: str,
-    dtype: DType,
-) -> list[Case]:
-    """The memory that a step adds at its peak; arguments as `step`'s."""
-    values = {"model": model, "image": image, "num_classes": num_classes, "dtype": dtype}
-    values |= {"batch": batch, "optimizer": optimizer}
-    return [Case(name=name, kind="memory", values=values, versus=versus, once=True)]
+    flops = {"step": 2 * first + 3 * others, "evaluation": first + others, "memory": 0.0}
+    return [
+        Case(
+            name=name,
+            kind=kind,
+            values=values | {"batch": batch, "optimizer": optimizer},
+            flops=batch * flops[kind],
+            versus=versus,
+            once=kind == "memory",
+        )
+    ]
 
 
 def epoch(
@@ -245,7 +221,7 @@ def epoch(
     name: str,
     dtype: DType,
 ) -> list[Case]:
-    """An epoch of training on a data set, a node of ``conf/dataset``; arguments as `step`'s."""
+    """An epoch of training on a data set, a node of ``conf/dataset``; arguments as `network`'s."""
     values = {"model": model, "optimizer": optimizer, "dataset": dataset, "batch": batch}
     values |= {"dtype": dtype}
     return [Case(name=name, kind="epoch", values=values, versus=versus, once=True, full_only=True)]

@@ -22,7 +22,9 @@ GOAL_COLUMNS = ("goal", "cases", "asked for", "reached", "")
 def print_summary(summary: Summary, console: Console) -> None:
     """A table for each group of cases, then remarks, then the goals."""
     tables = [_cells(group, rows, summary.goals) for group, rows in _groups(summary.rows)]
-    for header, lines in [*tables, (list(GOAL_COLUMNS), list(_goals(summary)))]:
+    if goals := list(_goals(summary)):
+        tables.append((list(GOAL_COLUMNS), goals))
+    for header, lines in tables:
         table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
         for number, column in enumerate(header):
             table.add_column(column, justify="right" if number else "left", overflow="fold")
@@ -43,7 +45,7 @@ def markdown(summary: Summary) -> str:
         _table(["", ""], [[name, value] for name, value in summary.about.items()]),
         _peaks(summary),
         "## Goals",
-        _table(GOAL_COLUMNS, _goals(summary)),
+        _table(GOAL_COLUMNS, list(_goals(summary))),
         "## Cases",
         "A candidate's column holds its milliseconds (of `epoch` seconds, of `memory` MiB), the "
         "others are about the first of them.",
@@ -96,16 +98,17 @@ def _goals(summary: Summary) -> Iterator[list[str]]:
 
 def _remarks(rows: Sequence[Row]) -> Iterator[str]:
     """A line for each thing that did not work, or that a figure does not say."""
-    said: dict[str, list[str]] = {}
+    said: dict[str, list[tuple[str, str]]] = {}
     for row in rows:
         for name, one in row.results.items():
             accuracies = [f"{k} {v:.3f}" for k, v in one.values.items() if "accuracy" in k]
             note = ("FAILED: " if one.failed else "") + one.note
             for text in filter(None, [note, ", ".join(accuracies)]):
-                said.setdefault(f"{name}: {text}", []).append(row.case.name)
-    for text, names in said.items():
-        others = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        yield f"{names[0]}{others}, {text}"
+                said.setdefault(text, []).append((row.case.name, name))
+    for text, of in said.items():
+        cases, names = (list(dict.fromkeys(some)) for some in zip(*of, strict=True))
+        others = f" and {len(cases) - 1} more" if len(cases) > 1 else ""
+        yield f"{cases[0]}{others}, {', '.join(names)}: {text}"
 
 
 def _peaks(summary: Summary) -> str:
@@ -129,7 +132,8 @@ def _notes(summary: Summary) -> list[str]:
         "`notebook` the backend that the column names. Its ops are called without autograd, its "
         "Adam is the faster of foreach and fused; it has the run's number of threads.",
         "Flops count a multiplication and an addition as two, of convolutions and matrix "
-        "products. GB/s count what goes in once and what comes out once. A pass of a convolution "
+        "products by their definition; an algorithm that gets by with fewer (Winograd's) can come "
+        "above 100 %. GB/s count what goes in once and what comes out once. A pass of a convolution "
         "is held against the best rate of a large matrix product "
         f"({MATRIX}x{MATRIX}, by NumPy's BLAS or PyTorch's), what moves memory against the best of "
         f"STREAM's copy and add over arrays of {STREAM // 2**20} MiB (NumPy on slices), both with "
@@ -155,7 +159,7 @@ def _figure(result: Result | None) -> str:
     return f"{result.main:.2f}" if result.main < 100 else f"{result.main:.0f}"
 
 
-def _table(header: Sequence[str], lines: Sequence[Sequence[str]] | Iterator[list[str]]) -> str:
+def _table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     rule = ["---", *["---:"] * (len(header) - 1)]
     return "\n".join(f"| {' | '.join(line)} |" for line in (header, rule, *lines))
 

@@ -31,7 +31,7 @@ def failures(bug: str) -> list[Finding]:
 
 def test_every_op_has_cases() -> None:
     assert sorted(OPS) == sorted(OP_NAMES)
-    assert {finding.op for finding in reference()} == set(OPS)
+    assert {finding.op for finding in reference()} == {*OPS, "updates"}
 
 
 def test_a_right_backend_passes_entirely(ops: Ops) -> None:
@@ -61,6 +61,8 @@ FOUND = {
     "wrong slope": ("batchnorm", "dgamma is off by", "by differences"),
     "starts at zero": ("max_pool", "y is off by", "all below zero"),
     "one pass": ("batchnorm", "y is off by", "mean 10000"),
+    "forgets the correction": ("updates", "p is off by", "adam 1 float"),
+    "updates a copy": ("updates", "is accepted, where a ValueError", "sgd refuses p"),
     "fused wrongly": ("conv_relu", "y is off by", "as its parts"),
     "returns a scalar": ("conv", "dx is no array but float", "x 1x1x1x2"),
 }

@@ -19,7 +19,7 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
-from convexp.testing import OPS, Finding
+from convexp.testing import CHECKED, Finding
 from convexp.tracking import Tracker
 
 SECONDS_BETWEEN_LINES = 10
@@ -158,7 +158,7 @@ def print_findings(
         console: where to; standard output when None.
     """
     console = console or Console()
-    by_op: dict[str, list[Finding]] = {op: [] for op in OPS}
+    by_op: dict[str, list[Finding]] = {op: [] for op in CHECKED}
     for finding in findings:
         by_op[finding.op].append(finding)
     for op, some in by_op.items():

@@ -75,6 +75,7 @@ CALLS = {
     "conv": "ops.conv.forward(x, x[:2, :, :3, :3], x[:2, 0, 0, 0], stride=1, pad=1)",
     "max_pool": "ops.max_pool.forward(x, size=2, stride=2)",
     "batchnorm": "ops.batchnorm.forward(x.reshape(12, -1), *np.ones((2, 7680)), eps=1.0)",
+    "updates": "ops.updates.sgd(x, x, rate=1.0)",
     "spatial_batchnorm": "ops.spatial_batchnorm.forward(x, *np.ones((2, 30)), eps=1.0)",
 }
 

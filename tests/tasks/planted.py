@@ -98,7 +98,19 @@ def _fused(x: Array, w: Array, b: Array, *, stride: Any, pad: Any) -> Any:
     return abs(y) + 1, cache
 
 
+def _uncorrected(p: Array, g: Array, m: Array, v: Array, **settings: Any) -> None:
+    naive.ops.updates.adam(p, g, m, v, **settings | {"step": 10**6})
+
+
+def _forcing(p: Array, g: Array, *, rate: float) -> None:
+    naive.ops.updates.sgd(np.array(p, order="C"), g, rate=rate)
+
+
 ops: dict[str, Ops] = {
+    "forgets the correction": replace(
+        naive.ops, updates=replace(naive.ops.updates, adam=_uncorrected)
+    ),
+    "updates a copy": replace(naive.ops, updates=replace(naive.ops.updates, sgd=_forcing)),
     "transposes": replace(naive.ops, conv=Op(_transposing, conv.backward)),
     "ignores pad[1]": replace(naive.ops, conv=Op(_square_padding, conv.backward)),
     "splits ties": replace(naive.ops, max_pool=Op(max_pool.forward, _splitting_ties)),

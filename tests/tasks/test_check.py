@@ -86,7 +86,7 @@ def test_the_table_and_the_numbers_are_in_mlflow(swept: Path) -> None:
         path = client.download_artifacts(run.info.run_id, "check.json")
         raw = json.loads(Path(path).read_text(encoding="utf-8"))
         table = pd.DataFrame(raw["data"], columns=raw["columns"])
-        assert set(table["op"]) == set(OPS)
+        assert set(table["op"]) == {*OPS, "updates"}
         assert (table["verdict"] == "ok").all()
         assert {"case", "y", "dx", "dw", "db", "mean", "dgamma", "tolerance"} <= set(table)
         assert metrics["check/passed"] == len(table)
@@ -94,6 +94,7 @@ def test_the_table_and_the_numbers_are_in_mlflow(swept: Path) -> None:
         for op in OPS:
             assert 0 <= metrics[f"check/{op}.max_error"] < 1e-5
             assert metrics[f"check/{op}.max_gradient_error"] < 1e-7
+        assert 0 <= metrics["check/updates.max_error"] < 1e-5
 
 
 def test_a_failing_backend_fails_the_run_and_shows_a_program(tmp_path: Path) -> None:

@@ -8,10 +8,9 @@ from time import perf_counter
 from typing import Any
 
 from convexp.errors import UserError, choices
-from convexp.ops import OP_NAMES
 from convexp.plugins import Selection
 from convexp.terminal import print_findings
-from convexp.testing import Finding, check_ops
+from convexp.testing import CHECKED, Finding, check_ops
 from convexp.tracking import Tracker
 
 COMPARISONS = {"agreement": "max_error", "gradient": "max_gradient_error"}
@@ -22,7 +21,7 @@ def check(*, ops: list[str] | None, backend: Selection, tracker: Tracker) -> Non
     """Hold the backend's ops against the contract; show and record every case.
 
     Args:
-        ops: the names of those to check; None for all.
+        ops: the names of those to check, and ``updates``; None for all.
         backend: whose they are.
         tracker: where the record goes: the table ``check.json``, the numbers of cases, the largest
             errors of each op, and the smallest failing case as ``failing_case.py``.
@@ -30,12 +29,12 @@ def check(*, ops: list[str] | None, backend: Selection, tracker: Tracker) -> Non
     Raises:
         UserError: a case fails, which makes the run a failed one; or an op does not exist.
     """
-    names = list(OP_NAMES) if ops is None else ops
+    names = list(CHECKED) if ops is None else ops
     for name in names:
-        if name not in OP_NAMES:
-            raise UserError(f"task.ops has no op '{name}' to name; {choices(name, OP_NAMES)}")
+        if name not in CHECKED:
+            raise UserError(f"task.ops has no op '{name}' to name; {choices(name, CHECKED)}")
     if not names:
-        raise UserError(f"task.ops names no op; possible: {', '.join(OP_NAMES)}")
+        raise UserError(f"task.ops names no op; possible: {', '.join(CHECKED)}")
 
     start = perf_counter()
     findings = check_ops(backend.ops, only=names, source=_source(backend))

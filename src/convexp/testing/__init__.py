@@ -5,6 +5,7 @@
     cases.py         one case: what it is drawn from, in arrays and as text
     grid.py          all of them
     rules.py         what is demanded of a case, and the program that shows it
+    updates.py       the cases of the optimizers' updates, and what is demanded of them
     bounds.py        what is expected of a case, and how far rounding may lead from it
 
 ``check_ops(my_ops)`` is a whole test of a backend::
@@ -15,7 +16,15 @@
 """
 
 from convexp.testing.cases import OPS, Case
-from convexp.testing.conformance import Finding, check_ops
+from convexp.testing.conformance import CHECKED, Finding, check_ops
 from convexp.testing.gradients import numerical_gradient, relative_error
 
-__all__ = ["OPS", "Case", "Finding", "check_ops", "numerical_gradient", "relative_error"]
+__all__ = [
+    "CHECKED",
+    "OPS",
+    "Case",
+    "Finding",
+    "check_ops",
+    "numerical_gradient",
+    "relative_error",
+]

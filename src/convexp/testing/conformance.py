@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from convexp.ops import Ops
 from convexp.testing.cases import OPS, Case
 from convexp.testing.grid import cases
 from convexp.testing.rules import RULES, Examination
+from convexp.testing.updates import UpdateCase, examine, update_cases
 
 A_TABLE = "from convexp.plugins.naive import ops  # put here the table that was checked"
 
@@ -20,7 +22,7 @@ class Finding:
     """What came of one case.
 
     Attributes:
-        op: the name of the op.
+        op: the name of the op, or ``updates``.
         case: what was tried, in short words.
         errors: the largest error of each result (y, dx, ...), as a fraction of the largest sum of
             absolute values that the result is made of (see `convexp.testing.bounds`); infinite
@@ -45,30 +47,37 @@ class Finding:
         return f"{self.op}: {self.case}"
 
 
-def check_ops(ops: Ops, *, only: Iterable[str] = OPS, source: str = A_TABLE) -> list[Finding]:
-    """Hold every op of a table against the contract of `convexp.ops`.
+CHECKED = (*OPS, "updates")
+"""What a table holds, in the order in which it is shown."""
+
+
+def check_ops(ops: Ops, *, only: Iterable[str] = CHECKED, source: str = A_TABLE) -> list[Finding]:
+    """Hold every op of a table, and its updates, against the contract of `convexp.ops`.
 
     An exception in an op is a finding that did not pass. All cases are small: it takes seconds.
 
     Args:
         ops: the table.
-        only: the names of the ops to check.
+        only: the names of the ops to check, and ``updates``.
         source: Python that binds this table to the name ``ops``, for `Finding.code`.
 
     Returns:
         A finding a case, ordered by the size of the case: the first that did not pass is the
         smallest.
     """
-    names = [op for op in OPS if op in set(only)]
-    each = [case for op in names for case in cases(op)]
+    wanted = set(only)
+    each: list[Case | UpdateCase] = [case for op in OPS if op in wanted for case in cases(op)]
+    if "updates" in wanted:
+        each += update_cases()
     return [_find(ops, case, source) for case in sorted(each, key=lambda case: case.size)]
 
 
-def _find(ops: Ops, case: Case, source: str) -> Finding:
-    examination = Examination(case)
+def _find(ops: Ops, case: Case | UpdateCase, source: str) -> Finding:
+    examination: Examination[Any] = Examination(case)
+    rule = RULES[case.rule] if isinstance(case, Case) else examine
     with np.errstate(all="ignore"):  # of the op under test; what it computes is looked at
         try:
-            RULES[case.rule](ops, examination)
+            rule(ops, examination)
         except Exception as error:  # the kernel may fail in any way
             text = " ".join(str(error).split())
             examination.objections.append((f"{type(error).__name__}: {text}", ""))
@@ -85,7 +94,7 @@ def _find(ops: Ops, case: Case, source: str) -> Finding:
     )
 
 
-def _program(examination: Examination, source: str) -> str:
+def _program(examination: Examination[Any], source: str) -> str:
     """The case as a program: it asserts what the op failed in first, or all that it did right."""
     asserts = examination.asserts
     if examination.objections:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -20,12 +20,14 @@ from convexp.testing import bounds
 from convexp.testing.cases import GRADIENTS, INPUTS, OUTPUTS, Anything, Case
 from convexp.testing.gradients import numerical_gradient
 
+AnyCase = TypeVar("AnyCase")
+
 
 @dataclass
-class Examination:
+class Examination(Generic[AnyCase]):
     """What is known of a case so far; `objections` are pairs of words and Python."""
 
-    case: Case
+    case: AnyCase
     lines: list[str] = field(default_factory=list)
     errors: dict[str, float] = field(default_factory=dict)
     tolerance: float | None = None
@@ -37,6 +39,23 @@ class Examination:
         self.asserts.append(code)
         if not holds:
             self.objections.append((reason, code))
+
+    def refuse(self, attempt: Callable[[], Any], line: str) -> None:
+        """Hold a call to a ValueError; the line is the call as Python."""
+        refused = (
+            f"try:\n    {line}\nexcept ValueError:\n    pass\n"
+            'else:\n    raise AssertionError("no ValueError")'
+        )
+        try:
+            attempt()
+        except ValueError:
+            self.demand(True, "", refused)
+        except Exception as error:  # the kernel may fail in any way
+            kind = type(error).__name__
+            self.demand(False, f"raises {kind} instead of ValueError: {error}", refused)
+        else:
+            reason = "is accepted, where a ValueError should say what is wrong"
+            self.demand(False, reason, refused)
 
     def compare(
         self,
@@ -57,7 +76,7 @@ class Examination:
             )
 
 
-def _inputs(examination: Examination) -> tuple[np.random.Generator, dict[str, Anything]]:
+def _inputs(examination: Examination[Case]) -> tuple[np.random.Generator, dict[str, Anything]]:
     """The inputs, and the lines that draw them."""
     case = examination.case
     examination.lines.append("rng = np.random.default_rng(0)")
@@ -67,7 +86,7 @@ def _inputs(examination: Examination) -> tuple[np.random.Generator, dict[str, An
     return case.draw()
 
 
-def _flow(examination: Examination, rng: np.random.Generator, y: Any, dtype: Any) -> Anything:
+def _flow(examination: Examination[Case], rng: np.random.Generator, y: Any, dtype: Any) -> Anything:
     """The gradient of the output, and the lines that draw it."""
     case = examination.case
     text = case.drawn("dy", y.shape, case.dy_dtype or np.dtype(dtype).name)
@@ -87,7 +106,7 @@ def _backward_line(case: Case, names: Iterable[str] = ()) -> str:
     return f"{left} = ops.{case.op}.backward(dy, cache)"
 
 
-def _agreement(ops: Ops, examination: Examination) -> None:
+def _agreement(ops: Ops, examination: Examination[Case]) -> None:
     """Results, dtypes, shapes and memory are the contract's, and no input is written."""
     case, op = examination.case, getattr(ops, examination.case.op)
     rng, inputs = _inputs(examination)
@@ -124,7 +143,7 @@ def _agreement(ops: Ops, examination: Examination) -> None:
 
 
 def _demand_form(
-    examination: Examination,
+    examination: Examination[Case],
     name: str,
     a: Any,
     shape: tuple[int, ...],
@@ -175,7 +194,7 @@ def _names_of_wanted(case: Case) -> tuple[str, str, str]:
     return left, right, f"want = dict({pairs})"
 
 
-def _gradient(ops: Ops, examination: Examination) -> None:
+def _gradient(ops: Ops, examination: Examination[Case]) -> None:
     """The backward pass is the derivative of the forward pass, whatever that computes."""
     case, op = examination.case, getattr(ops, examination.case.op)
     rng, inputs = _inputs(examination)
@@ -207,7 +226,7 @@ def _gradient(ops: Ops, examination: Examination) -> None:
         examination.compare(got, want, scale, bounds.GRADIENT_TOLERANCE)
 
 
-def _twice(ops: Ops, examination: Examination) -> None:
+def _twice(ops: Ops, examination: Examination[Case]) -> None:
     """A second backward pass on one cache gives what the first gave."""
     case, op = examination.case, getattr(ops, examination.case.op)
     rng, inputs = _inputs(examination)
@@ -226,7 +245,7 @@ def _twice(ops: Ops, examination: Examination) -> None:
     examination.compare(again, want, dict.fromkeys(names, 1.0), 0.0)
 
 
-def _needed(ops: Ops, examination: Examination) -> None:
+def _needed(ops: Ops, examination: Examination[Case]) -> None:
     """Each gradient is the same whether the others are needed or not."""
     case, op = examination.case, getattr(ops, examination.case.op)
     rng, inputs = _inputs(examination)
@@ -251,7 +270,7 @@ def _needed(ops: Ops, examination: Examination) -> None:
         examination.compare(got, want, dict.fromkeys(names, 1.0), 0.0)
 
 
-def _parts(ops: Ops, examination: Examination) -> None:
+def _parts(ops: Ops, examination: Examination[Case]) -> None:
     """A sandwich gives what the table's own primitives give one after the other."""
     case = examination.case
     op, sandwich = getattr(ops, case.op), SANDWICHES[case.op]
@@ -277,7 +296,7 @@ def _parts(ops: Ops, examination: Examination) -> None:
     examination.compare(got, want, scale, bounds.tolerance(case, inputs, y.dtype))
 
 
-def _refusal(ops: Ops, examination: Examination) -> None:
+def _refusal(ops: Ops, examination: Examination[Case]) -> None:
     """A shape that does not fit is a ValueError."""
     case, op = examination.case, getattr(ops, examination.case.op)
     assert case.wrong is not None
@@ -300,21 +319,7 @@ def _refusal(ops: Ops, examination: Examination) -> None:
             examination.lines.append(line)
         line = _forward_line(case)
         attempt = partial(bounds.forward, op, case, inputs)
-
-    refused = (
-        f"try:\n    {line}\nexcept ValueError:\n    pass\n"
-        'else:\n    raise AssertionError("no ValueError")'
-    )
-    try:
-        attempt()
-    except ValueError:
-        examination.demand(True, "", refused)
-    except Exception as error:  # the kernel may fail in any way
-        kind = type(error).__name__
-        examination.demand(False, f"raises {kind} instead of ValueError: {error}", refused)
-    else:
-        reason = "is accepted, where a ValueError should say what is wrong"
-        examination.demand(False, reason, refused)
+    examination.refuse(attempt, line)
 
 
 def _spoilt(a: Anything, what: str, words: str) -> tuple[Anything, str]:
@@ -333,7 +338,7 @@ def _doubles(inputs: Mapping[str, Anything]) -> dict[str, Anything]:
     return {name: a.astype(np.float64) for name, a in inputs.items()}
 
 
-RULES: dict[str, Callable[[Ops, Examination], None]] = {
+RULES: dict[str, Callable[[Ops, Examination[Case]], None]] = {
     "agreement": _agreement,
     "gradient": _gradient,
     "needed": _needed,

@@ -135,8 +135,8 @@ def _notes(summary: Summary) -> list[str]:
         "products by their definition; an algorithm that gets by with fewer (Winograd's) can come "
         "above 100 %. GB/s count what goes in once and what comes out once. A pass of a convolution "
         "is held against the best rate of a large matrix product "
-        f"({MATRIX}x{MATRIX}, by NumPy's BLAS or PyTorch's), what moves memory against the best of "
-        f"STREAM's copy and add over arrays of {STREAM // 2**20} MiB (NumPy on slices), both with "
+        f"({MATRIX}x{MATRIX}, by NumPy's BLAS or PyTorch's), what moves memory against the best "
+        f"of STREAM's copy and add over arrays of {STREAM // 2**20} MiB (NumPy on slices), both with "
         "all threads in this run. Data that fits into a cache can be moved faster than that.",
         "`step` is forward, softmax loss, backward and Adam's update, `evaluation` the scores "
         "alone, on a batch that lies there as the library wants it. `epoch` counts its steps and "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -170,3 +171,22 @@ def test_a_data_set_that_is_not_there_is_not_fetched(short: Effort, tmp_path: An
     assert isinstance(failure, Failure)
     assert not failure.supported
     assert str(tmp_path) in failure.reason
+
+
+def test_the_workers_tell_what_they_have_computed(install: Install, short: Effort) -> None:
+    code = """
+def forward(x, *, size, stride):
+    end = time.process_time() + 0.3
+    while time.process_time() < end:
+        pass
+    return x[:, :, ::2, ::2], None
+"""
+    install("busy", code)
+    with Workers([ours("busy")], 60) as workers:
+        start = workers.processor_seconds()
+        measure(pool(), ["busy"], workers, replace(short, rounds=1))
+        running = workers.processor_seconds()
+    if not Path("/proc/self/stat").is_file():
+        pytest.skip("the system does not tell")
+    assert running - start > 0.5
+    assert workers.processor_seconds() >= running  # when it has ended, too

@@ -20,7 +20,7 @@ from tests.test_conf import composed
 EFFORT = {
     level: {
         **{"rounds": 2, "turn_ms": 1, "warmup_ms": 0, "pause_ms": 0},
-        **{"slow_ms": 5000, "timeout_s": 60},
+        **{"slow_ms": 5000, "attempts": 1, "timeout_s": 60},
     }
     for level in ("full", "quick")
 }

@@ -29,6 +29,7 @@ class Effort:
         warmup_ms: about how long a case runs before it is timed; at least one call.
         pause_ms: between two turns.
         slow_ms: a call that takes longer is not repeated: its first one is what is reported.
+        attempts: at a case in all, when other processes disturb it; the calmest counts.
         timeout_s: after which a worker that does not answer is ended.
     """
 
@@ -37,6 +38,7 @@ class Effort:
     warmup_ms: NonNegativeInt
     pause_ms: NonNegativeInt
     slow_ms: PositiveInt
+    attempts: PositiveInt
     timeout_s: PositiveInt
 
 

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -98,6 +99,15 @@ class Worker:
         values: dict[str, float] = self._ask({"do": "run"})["values"]
         return values
 
+    def processor_seconds(self) -> float:
+        """What it has computed so far; 0 where the system does not tell."""
+        stat = Path(f"/proc/{self.process.pid}/stat")
+        if not stat.is_file():
+            return 0.0
+        # After the name, which may hold anything: state, ..., and as 12th and 13th user, system.
+        ticks = stat.read_text(encoding="utf-8").rpartition(")")[2].split()[11:13]
+        return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+
     def close(self) -> None:
         """End the process, whatever it is doing."""
         self.process.kill()
@@ -169,6 +179,12 @@ class Workers:
         """End the worker of that name, if there is one."""
         if name in self.running:
             self.running.pop(name).close()
+
+    def processor_seconds(self) -> float:
+        """What this process and its workers, also those that have ended, have computed."""
+        spent = os.times()
+        own = spent.user + spent.system + spent.children_user + spent.children_system
+        return own + sum(worker.processor_seconds() for worker in self.running.values())
 
     @contextmanager
     def fresh(self, name: str) -> Iterator[Worker]:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from convexp.bench.contest import Summary
 from convexp.bench.machine import MATRIX, STREAM
-from convexp.bench.results import Goal, Result, Row
+from convexp.bench.results import BUSY, Goal, Result, Row
 
 COLUMNS = ("spread", "rate", "peak", "ratio", "goal")
 """Of the backend, after the column of each candidate."""
@@ -32,8 +32,7 @@ def print_summary(summary: Summary, console: Console) -> None:
             table.add_row(*map(Text, line))
         console.print(table)
         console.print()
-    load = f"Other processes took {summary.about['other processes']}."
-    for text in (_peaks(summary), load, *_remarks(summary.rows)):
+    for text in (_peaks(summary), *_remarks(summary.rows)):
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
@@ -98,6 +97,14 @@ def _goals(summary: Summary) -> Iterator[list[str]]:
 
 def _remarks(rows: Sequence[Row]) -> Iterator[str]:
     """A line for each thing that did not work, or that a figure does not say."""
+    disturbed = [row for row in rows if row.others > BUSY]
+    if disturbed:
+        worst = max(disturbed, key=lambda row: row.others)
+        yield (
+            f"Other processes disturbed {len(disturbed)} of the {len(rows)} cases, most of all "
+            f"{worst.case.name}, with {worst.others:.0%} of the processors' time: what is said "
+            "there of libraries whose threads wait for each other is too bad"
+        )
     said: dict[str, list[tuple[str, str]]] = {}
     for row in rows:
         for name, one in row.results.items():
@@ -123,7 +130,9 @@ def _notes(summary: Summary) -> list[str]:
         f"of about {effort.turn_ms} ms (a call at least), with {effort.pause_ms} ms between two "
         "turns; never do two of them compute at once. Before that a case is called for about "
         f"{effort.warmup_ms} ms, which are not counted; a candidate whose first call takes more "
-        f"than {effort.slow_ms} ms (NumPy loops) is timed by that call alone.",
+        f"than {effort.slow_ms} ms (NumPy loops) is timed by that call alone. Where other "
+        f"processes took more than {BUSY:.0%} of the processors' time a case is timed again, "
+        f"{effort.attempts} times in all, and the calmest time counts.",
         "Times are medians of all calls, spread is the distance between their quantiles of 10 and "
         "90 % over the median. The ratio is the median over the rounds of the reference's time of "
         "a round over the backend's: above 1 the backend is faster.",
@@ -133,11 +142,11 @@ def _notes(summary: Summary) -> list[str]:
         "Adam is the faster of foreach and fused; it has the run's number of threads.",
         "Flops count a multiplication and an addition as two, of convolutions and matrix "
         "products by their definition; an algorithm that gets by with fewer (Winograd's) can come "
-        "above 100 %. GB/s count what goes in once and what comes out once. A pass of a convolution "
-        "is held against the best rate of a large matrix product "
+        "above 100 %. GB/s count what goes in once and what comes out once. What multiplies is "
+        "held against the best rate of a large matrix product "
         f"({MATRIX}x{MATRIX}, by NumPy's BLAS or PyTorch's), what moves memory against the best "
-        f"of STREAM's copy and add over arrays of {STREAM // 2**20} MiB (NumPy on slices), both with "
-        "all threads in this run. Data that fits into a cache can be moved faster than that.",
+        f"of STREAM's copy and add over arrays of {STREAM // 2**20} MiB (NumPy on slices), both "
+        "with all threads in this run. Data that fits into a cache can be moved faster than that.",
         "`step` is forward, softmax loss, backward and Adam's update, `evaluation` the scores "
         "alone, on a batch that lies there as the library wants it. `epoch` counts its steps and "
         "the cutting of their batches; weights and batches are the same for all.",

@@ -14,6 +14,9 @@ from pydantic import PositiveFloat
 from convexp.bench.cases import Case
 from convexp.bench.measure import Failure, Found, Told
 
+BUSY = 0.1
+"""The share of the processors' time above which other processes are a disturbance."""
+
 MAIN_VALUES = ("ms", "s", "mib")
 """What candidates are compared by, the first that a case has: less is better in all of them."""
 
@@ -58,12 +61,14 @@ class Row:
         results: by candidate; the first is the backend that the bench is about.
         reference: the candidate that it is compared with, if there is one.
         ratio: how many times as fast as the reference the backend is.
+        others: the share of the processors' time that other processes took meanwhile.
     """
 
     case: Case
     results: dict[str, Result]
     reference: str | None
     ratio: float | None
+    others: float = 0.0
 
     @property
     def own(self) -> Result:
@@ -82,6 +87,7 @@ class Row:
             "traffic": self.case.traffic,
             "reference": self.reference,
             "ratio": self.ratio,
+            "others": self.others,
             "candidates": {name: asdict(one) for name, one in self.results.items()},
         }
 

@@ -16,7 +16,7 @@ if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 try:
-    from convexp.ops.fast import batchnorm, conv, max_pool, updates
+    from convexp.ops.fast import affine, batchnorm, conv, max_pool, sandwiches, updates
 except ImportError as error:
     raise ImportError(
         f"the fast backend is missing or broken ({error}); build it by `pip install -e .` in a "
@@ -29,6 +29,9 @@ ops = dataclasses.replace(
     max_pool=Op(max_pool.forward, max_pool.backward),
     batchnorm=Op(batchnorm.forward, batchnorm.backward),
     spatial_batchnorm=Op(batchnorm.spatial_forward, batchnorm.spatial_backward),
+    affine=Op(affine.forward, affine.backward),
+    conv_relu=Op(sandwiches.conv_relu_forward, sandwiches.conv_relu_backward),
+    conv_relu_pool=Op(sandwiches.conv_relu_pool_forward, sandwiches.conv_relu_pool_backward),
     updates=Updates(
         sgd=updates.sgd,
         momentum=updates.momentum,

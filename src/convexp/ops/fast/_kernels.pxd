@@ -24,6 +24,10 @@ cdef extern from "kernel_types.h" nogil:
             const void *source, Py_ssize_t in_pitch, Py_ssize_t rows, Py_ssize_t columns,
             void *out, Py_ssize_t out_pitch,
         ) noexcept nogil
+        void add_to_rows(
+            const void *c, Py_ssize_t pitch, Py_ssize_t rows, Py_ssize_t lanes, const void *b,
+            void *out, Py_ssize_t out_pitch,
+        ) noexcept nogil
         void pool(
             const void *c, int nv, Py_ssize_t columns, Py_ssize_t step, Py_ssize_t row,
             int height, int width, void *y, unsigned char *winner,

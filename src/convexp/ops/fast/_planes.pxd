@@ -39,6 +39,7 @@ cdef void write(
     const Bands *bands,
     const Product *product,
     const Kernels *kernels,
+    real *turned,
     real *out,
     Py_ssize_t plane,
 ) noexcept nogil

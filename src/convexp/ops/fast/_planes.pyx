@@ -20,13 +20,18 @@ cdef void write(
     const Bands *bands,
     const Product *product,
     const Kernels *kernels,
+    real *turned,       # room for (width, count)
     real *out,
     Py_ssize_t plane,
 ) noexcept nogil:
     """Turn pixels with lanes of filters into planes of pixels."""
     cdef Py_ssize_t done = 0, n, a, b, length, l, k, nf = min(width, product.lanes - f)
+    cdef Py_ssize_t step = product.column_step
+    cdef const real *line
     cdef bint whole = product.column_step == 1 and product.row_step == bands.columns
     cdef real *to
+    if step != 1:
+        kernels.transpose(c, width, count, nf, turned, count)
     while done < count:
         n = (begin + done) // (rows * bands.columns)
         a = (begin + done) // bands.columns % rows
@@ -36,12 +41,13 @@ cdef void write(
             out + ((first + n) * product.lanes + f) * plane + product.start
             + (row + a) * product.row_step + b * product.column_step
         )
-        if product.column_step == 1:
+        if step == 1:
             kernels.transpose(c + done * width, width, length, nf, to, plane)
         else:
             for l in range(nf):
+                line = turned + l * count + done
                 for k in range(length):
-                    to[l * plane + k * product.column_step] = c[(done + k) * width + l]
+                    to[l * plane + k * step] = line[k]
         done += length
 
 

@@ -1,22 +1,25 @@
-"""Convolution: the compiled twin of `convexp.ops.naive.conv`.
+"""Convolution: the compiled twin of `convexp.ops.naive.conv`, by the algorithm that suits the shape.
 
-Two families of kernels compute it. With lanes over filters (`filter_lanes`) a vector holds one
-pixel of many filters, which suits any image; with lanes over pixels (`pixel_lanes`) it holds many
-pixels of one filter, which suits what has too few filters to fill a vector.
+================  ==================================================================================
+`winograd`        3x3 filters and stride 1: 16 products in place of 36
+`pointwise`       1x1 filters: a matrix product of planes
+`pixel_lanes`     a vector holds neighbouring pixels: few filters, or few taps and long rows
+`filter_lanes`    a vector holds a pixel of many filters: everything else
+================  ==================================================================================
 """
 
 from __future__ import annotations
 
-from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from convexp.ops.fast import filter_lanes, pixel_lanes, winograd
+from convexp.ops.fast import filter_lanes, pixel_lanes, pointwise, winograd
 from convexp.ops.shapes import Array, Pair, as_pair, check_gradient, conv_shape, float_dtype
 
-FEW = 8
-"""Lanes that are too few for lanes over filters."""
+
+Winners = npt.NDArray[np.uint8]
 
 
 class Cache(NamedTuple):
@@ -48,12 +51,7 @@ def forward(x: Array, w: Array, b: Array, *, stride: Pair, pad: Pair) -> tuple[A
     """
     cache, shape = prepare(x, w, b, stride=stride, pad=pad)
     y = np.empty(shape, cache.x.dtype)
-    if y.size:
-        if not (_winograd(cache) and winograd.forward(*cache[:3], y, pad=cache.pad, rectify=False)):
-            if _lanes(len(w)) is filter_lanes:
-                filter_lanes.forward(*cache[:3], y, stride=cache.stride, pad=cache.pad, rectify=False)
-            else:
-                pixel_lanes.forward(*cache[:3], y, stride=cache.stride, pad=cache.pad)
+    compute(cache, y)
     return y, cache
 
 
@@ -81,13 +79,12 @@ def backward(
     dx = dw = db = None
     if need_dx:
         dx = np.empty_like(x)
-        if dx.size and not (_winograd(cache) and winograd.input_gradient(dy, w, dx, pad=pad)):
-            _lanes(x.shape[1]).input_gradient(dy, w, dx, stride=stride, pad=pad)
+        if dx.size:
+            _input_gradient(dy, cache, dx)
     if need_dw:
         dw, db = np.zeros_like(w), np.zeros_like(b)
         if dy.size:
-            if not (_winograd(cache) and winograd.weight_gradient(dy, x, dw, pad=pad)):
-                _lanes(len(w)).weight_gradient(dy, x, dw, stride=stride, pad=pad)
+            _weight_gradient(dy, cache, dw)
             filter_lanes.bias_gradient(dy, db)
     return dx, dw, db
 
@@ -107,12 +104,86 @@ def prepare(
     return Cache(x, w, b, stride, as_pair(pad, "pad", least=0)), shape
 
 
-def _lanes(lanes: int) -> ModuleType:
-    """The family of kernels for so many filters (of the input gradient: channels)."""
-    return pixel_lanes if lanes <= FEW else filter_lanes
+def can_pool(cache: Cache, size: tuple[int, int]) -> bool:
+    """Whether `compute` can pool windows of that size: a byte counts their pixels."""
+    return len(cache.w) > FEW and size[0] * size[1] <= 255
+
+
+def compute(
+    cache: Cache,
+    y: Array,
+    *,
+    rectify: bool = False,
+    pool: tuple[tuple[int, int], tuple[int, int]] | None = None,
+    winners: Winners | None = None,
+) -> None:
+    """Write into ``y`` what `forward` returns, then rectified, then max-pooled, if asked for.
+
+    Args:
+        cache: the inputs.
+        y: of the shape of the convolution's or of the pool's output.
+        rectify: whether to take ``max(., 0)``.
+        pool: size of the windows and step between them, if they are to be pooled (`can_pool`).
+        winners: written with a pool: where in its window each maximum lies, in row-major order.
+    """
+    x, w, b, stride, pad = cache
+    if not y.size:
+        return
+    then: dict[str, Any] = {"rectify": rectify, "pool": pool, "winners": winners}
+    if _winograd(cache) and winograd.forward(x, w, b, y, pad=pad, **then):
+        return
+    if len(w) > FEW and rectify:
+        filter_lanes.forward(x, w, b, y, stride=stride, pad=pad, **then)
+    elif _pointwise(cache):
+        pointwise.forward(x, w, b, y)
+    elif _pixel_lanes(len(w), w[0].size, y.shape[3], stride):
+        pixel_lanes.forward(x, w, b, y, stride=stride, pad=pad)
+    else:
+        filter_lanes.forward(x, w, b, y, stride=stride, pad=pad, **then)
+    if len(w) <= FEW and rectify:
+        np.maximum(y, 0, out=y)
+
+
+def _input_gradient(dy: Array, cache: Cache, dx: Array) -> None:
+    _, w, _, stride, pad = cache
+    if _winograd(cache) and winograd.input_gradient(dy, w, dx, pad=pad):
+        return
+    if _pointwise(cache):
+        pointwise.input_gradient(dy, w, dx)
+    elif _pixel_lanes(w.shape[1], w[:, 0].size, dx.shape[3], stride):
+        pixel_lanes.input_gradient(dy, w, dx, stride=stride, pad=pad)
+    else:
+        filter_lanes.input_gradient(dy, w, dx, stride=stride, pad=pad)
+
+
+def _weight_gradient(dy: Array, cache: Cache, dw: Array) -> None:
+    x, w, _, stride, pad = cache
+    if _winograd(cache) and winograd.weight_gradient(dy, x, dw, pad=pad):
+        return
+    if len(w) <= FEW:
+        pixel_lanes.weight_gradient(dy, x, dw, stride=stride, pad=pad)
+    else:
+        filter_lanes.weight_gradient(dy, x, dw, stride=stride, pad=pad)
+
+
+# Where measurement drew the lines; either side computes the same.
+FEW = 8  # filters that fill half of a vector at most
+FEW_TAPS = 256  # with which turning lanes of filters into planes takes a large part of the time
+LANES = 16  # of float32 in the longest vector
+ENOUGH = 16  # channels and filters from which on Winograd's transforms cost less than they save
 
 
 def _winograd(cache: Cache) -> bool:
-    """Whether Winograd's algorithm applies and pays."""
     F, C, *window = cache.w.shape
-    return window == [3, 3] and cache.stride == (1, 1) and max(cache.pad) <= 2 and min(F, C) >= 16
+    if window != [3, 3] or cache.stride != (1, 1) or max(cache.pad) > 2:
+        return False
+    return min(F, C) >= ENOUGH
+
+
+def _pointwise(cache: Cache) -> bool:
+    return cache.w.shape[2:] == (1, 1) and cache.stride == (1, 1) and cache.pad == (0, 0)
+
+
+def _pixel_lanes(filters: int, taps: int, columns: int, stride: tuple[int, int]) -> bool:
+    long_rows = stride == (1, 1) and columns % LANES == 0
+    return filters <= FEW or (taps <= FEW_TAPS and long_rows)

@@ -67,8 +67,11 @@ static TARGET void KERNEL(transpose, real, LEVEL)(
     for (; i + LANES <= rows; i += LANES) {
         for (j = 0; j + LANES <= columns; j += LANES) {
             vec square[LANES];
-            UNROLL for (int l = 0; l < LANES; l++)
-                square[l] = *(const loose *)(in + (i + l) * in_pitch + j);
+            UNROLL for (int l = 0; l < LANES; l++) {
+                const real *row = in + (i + l) * in_pitch + j;
+                PREFETCH(row + 4 * LANES);  /* so many streams are more than the processor follows */
+                square[l] = *(const loose *)row;
+            }
             UNROLL for (int s = 1; s < LANES; s *= 2) {
                 const mask odd = (lane & s) != 0;
                 const mask first = lane + (odd & (LANES - s)), second = lane + (s & ~odd)
@@ -90,6 +93,21 @@ static TARGET void KERNEL(transpose, real, LEVEL)(
 #endif
     for (; i < rows; i++)
         for (j = 0; j < columns; j++) out[j * out_pitch + i] = in[i * in_pitch + j];
+}
+
+/* out[r * out_pitch + l] = c[r * pitch + l] + b[r], for so many rows and lanes. */
+static TARGET void KERNEL(add_to_rows, real, LEVEL)(
+    const void *c_, Py_ssize_t pitch, Py_ssize_t rows, Py_ssize_t lanes, const void *b, void *out_,
+    Py_ssize_t out_pitch)
+{
+    for (Py_ssize_t r = 0; r < rows; r++) {
+        const real *c = (const real *)c_ + r * pitch, bias = ((const real *)b)[r];
+        real *out = (real *)out_ + r * out_pitch;
+        Py_ssize_t l = 0;
+        for (; l + LANES <= lanes; l += LANES)
+            *(loose *)(out + l) = *(const loose *)(c + l) + bias;
+        for (; l < lanes; l++) out[l] = c[l] + bias;
+    }
 }
 
 /* y[q,l] = the largest of its window of c, rectified; winner[q,l] = where in the window it stands,

@@ -299,7 +299,8 @@ cdef _multiply(
     cdef bint threads = (
         N * bands.grid_rows * bands.columns * product.lanes * product.taps > WORTH_THREADS
     )
-    cdef Py_ssize_t room = copy + product_size + 2 * pooled * panel  # with its winners
+    cdef Py_ssize_t then = 2 * pooled * panel if pool.winners else pixels * panel
+    cdef Py_ssize_t room = copy + product_size + then
     room = (room + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
     cdef real[::1] work = room_for(room * (max_threads() if threads else 1), like)
     for item in prange(
@@ -324,7 +325,7 @@ cdef void _multiply_band(
     const Kernels *kernels,
     real *copy,             # room for the band between its zeros
     real *c,                # room for a product
-    real *pooled,           # room for a pooled product
+    real *then,             # room for what becomes of it
     real *out,
     Py_ssize_t plane,
 ) noexcept nogil:
@@ -349,11 +350,11 @@ cdef void _multiply_band(
             count = min(step, pixels - begin)
             _product_of(origin, rows, begin, count, bands, product, f, width, kernels, c)
             if pool.winners:
-                pool_and_write(c, first, images, row, rows, f, width, bands, product, pool, kernels,
-                      pooled, out, plane)
+                pool_and_write(c, first, images, row, rows, f, width, bands, product, pool,
+                               kernels, then, out, plane)
             else:
                 write(c, first, row, rows, begin, count, f, width, bands, product, kernels,
-                       out, plane)
+                      then, out, plane)
 
 
 cdef inline void _product_of(

@@ -34,7 +34,8 @@ typedef integer mask;
 static const Kernels KERNEL(kernels, real, LEVEL) = {
     LANES,
     ROWS, PANEL,
-    KERNEL(multiply, real, LEVEL), KERNEL(transpose, real, LEVEL), KERNEL(pool, real, LEVEL),
+    KERNEL(multiply, real, LEVEL), KERNEL(transpose, real, LEVEL),
+    KERNEL(add_to_rows, real, LEVEL), KERNEL(pool, real, LEVEL),
     KERNEL(sum, real, LEVEL),
     FILTERS, DY_FILTERS, DY_TAPS,
     KERNEL(sum_over_taps, real, LEVEL), KERNEL(sum_over_pixels, real, LEVEL),

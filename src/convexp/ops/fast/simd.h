@@ -16,6 +16,7 @@
 #define UNROLL _Pragma("GCC unroll 16")
 #define HAVE_SHUFFLE 1
 #endif
+#define PREFETCH(address) __builtin_prefetch(address)
 /* lane by lane; m is the result of a comparison */
 #define SELECT(m, a, b) ((vec)(((mask)(a) & (m)) | ((mask)(b) & ~(m))))
 #define CHOOSE(m, i, j) (((i) & (m)) | ((j) & ~(m)))
@@ -26,6 +27,7 @@
 #define ALWAYS_INLINE inline
 #define NOINLINE
 #define UNROLL
+#define PREFETCH(address)
 #define SELECT(m, a, b) ((m) ? (a) : (b))
 #define CHOOSE(m, i, j) ((m) ? (i) : (j))
 #define LANE(v, l) (v)

@@ -192,7 +192,8 @@ cdef bint _forward_band(
             pool_and_write(c, first, images, row, rows, f, width, bands, product, pool, kernels,
                            c + pixels, out, plane)
         else:
-            write(c, first, row, rows, 0, count, f, width, bands, product, kernels, out, plane)
+            write(c, first, row, rows, 0, count, f, width, bands, product, kernels, NULL, out,
+                  plane)
     return finite
 
 

@@ -13,9 +13,9 @@ run: $(VENV)/.installed            ## train the default network and record it in
 test: $(VENV)/.installed-test      ## the whole test suite
 	$(BIN)/python -m pytest
 
-bench: $(VENV)/.installed          ## time the ops, backend beside backend
+bench: $(VENV)/.installed          ## how fast is it? everything, beside PyTorch
 	$(BIN)/python -m pip install -q -e '.[bench]'
-	$(BIN)/python -m pytest benchmarks
+	$(BIN)/python -m convexp task=bench task.report=benchmarks/RESULTS.md
 
 notebook: $(VENV)/.installed       ## open the course notebook
 	$(BIN)/python -m pip install -q -e '.[notebook]'

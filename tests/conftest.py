@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +10,17 @@ import pytest
 from convexp.datasets import Dataset, fetch_cifar10, synthetic
 from convexp.ops import Ops
 from convexp.plugins import catalog, load
+
+Install = Callable[[str, str], None]
+
+INSTALLED = """
+import os, time
+from dataclasses import replace
+from convexp.ops import Op
+from convexp.plugins import naive
+
+pool = naive.ops.max_pool
+"""
 
 
 @pytest.fixture
@@ -19,6 +32,25 @@ def rng() -> np.random.Generator:
 def ops(request: pytest.FixtureRequest) -> Ops:
     """The table of every installed backend, in turn."""
     return load(request.param)
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
+    """Installs, for the test, a backend of a name; its ``max_pool.forward`` is the code's."""
+
+    def make(name: str, code: str) -> None:
+        ops = "ops = replace(naive.ops, max_pool=Op(forward, pool.backward))\n"
+        (tmp_path / f"{name}.py").write_text(f"{INSTALLED}\n{code}\n{ops}", encoding="utf-8")
+        info = tmp_path / f"{name}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[convexp.backends]\n{name} = {name}:ops\n")
+
+    # For this process and for those that it starts.
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    return make
 
 
 @pytest.fixture(scope="session")

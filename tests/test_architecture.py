@@ -23,6 +23,7 @@ FLOORS = [
     {"training"},
     {"tracking"},
     {"terminal", "threads", "memory", "plugins"},
+    {"bench"},
     {"tasks", "course", "provenance"},
     {"run"},
     {"__main__"},
@@ -105,3 +106,13 @@ def test_heavy_imports_wait_until_they_are_needed() -> None:
     ).stdout.split()
     heavy = {"mlflow", "matplotlib", "pandas", "sklearn", "scipy", "pooch", "rich"}
     assert not heavy & set(loaded)
+
+
+def test_only_its_own_workers_modules_know_pytorch() -> None:
+    assert users("torch") == {"bench/peer_torch.py", "bench/peer_torch_network.py"}
+    importers = [
+        path.relative_to(SOURCE).as_posix()
+        for path in MODULES
+        if any(name.startswith("convexp.bench.peer_torch") for name in imports(path, nested=True))
+    ]
+    assert importers == ["bench/peer_torch.py"]  # a worker imports that by its name

@@ -5,12 +5,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from convexp.datasets import digits
 from convexp.layers import Layer
 from convexp.losses import softmax
-from convexp.models import Sequential, fully_connected, three_layer
+from convexp.models import Sequential, conv_net, fully_connected, three_layer
 from convexp.ops import Ops
+from convexp.ops.timing import Clock
+from convexp.optimizers import Adam
+from convexp.plugins import load
+from convexp.schedules import constant
 from convexp.testing import numerical_gradient
-from convexp.training import loss_and_gradients
+from convexp.training import fit, loss_and_gradients
 
 IMAGES, LABELS = np.random.default_rng(231).standard_normal((2, 3, 16, 16)), np.array([7, 2])
 
@@ -48,6 +53,22 @@ def deep(ops: Ops, **sizes: Any) -> Sequential:
     return fully_connected(ops=ops, **(given | sizes))
 
 
+def staged(ops: Ops, **sizes: Any) -> Sequential:
+    given = {
+        "stages": [[3, 2], [4]],
+        "filter_size": 3,
+        "momentum": 0.9,
+        "eps": 1e-5,
+        "weight_scale": None,
+        "reg": 0.0,
+        "dtype": "float64",
+        "input_shape": (3, 4, 5),
+        "num_classes": 10,
+        "rng": np.random.default_rng(0),
+    }
+    return conv_net(ops=ops, **(given | sizes))
+
+
 def test_three_layer_is_made_of_the_courses_layers(ops: Ops) -> None:
     model = small(ops, num_filters=32, filter_size=7, hidden_dim=100, input_shape=(3, 32, 32))
     assert {name: p.shape for name, p in model.parameters.items()} == {
@@ -81,7 +102,7 @@ def test_the_penalty_is_on_weights_and_not_on_biases(ops: Ops) -> None:
 
 
 @pytest.mark.parametrize("reg", [0.0, 0.7])
-@pytest.mark.parametrize("make", [small, deep])
+@pytest.mark.parametrize("make", [small, deep, staged])
 def test_gradients_of_a_whole_net(make: Any, reg: float, ops: Ops) -> None:
     model = make(ops, reg=reg, weight_scale=0.1, input_shape=(3, 4, 5))
     images = np.random.default_rng(1).standard_normal((5, 3, 4, 5))
@@ -127,6 +148,41 @@ def test_fully_connected_has_the_layers_it_is_asked_for(ops: Ops) -> None:
     assert list(deep(ops, hidden_dims=[], batchnorm=False).layers) == ["flatten", "affine1"]
 
 
+def test_conv_net_names_every_layer_and_counts_on_through_the_stages(ops: Ops) -> None:
+    model = staged(ops)
+    assert list(model.layers) == [
+        *("conv1", "bn1", "conv2", "bn2", "pool1"),
+        *("conv3", "bn3", "pool2", "flatten", "affine1"),
+    ]
+    assert model.parameters["conv3.w"].shape == (4, 2, 3, 3)
+    assert model.parameters["affine1.w"].shape == (4 * 1 * 1, 10)
+
+
+def test_he_weights_keep_the_size_of_what_goes_through(ops: Ops) -> None:
+    model = staged(ops, stages=[[16, 200]], input_shape=(64, 4, 4))
+    for name, num_inputs in (("conv1.w", 64 * 9), ("conv2.w", 16 * 9), ("affine1.w", 200 * 4)):
+        assert model.parameters[name].std() == pytest.approx((2 / num_inputs) ** 0.5, rel=0.05)
+    assert staged(ops, weight_scale=1e-3).parameters["conv1.w"].std() < 2e-3
+
+
+def test_conv_net_learns_digits() -> None:
+    data = digits(num_train=300, num_val=100, num_test=0, subtract_mean=True, shuffle_seed=0)
+    model = staged(load("fast"), stages=[[8], [16]], dtype="float32", input_shape=data.input_shape)
+    steps = fit(
+        model,
+        data,
+        optimizer=Adam(learning_rate=1e-2, beta1=0.9, beta2=0.999, eps=1e-8, ops=model.ops),
+        schedule=constant,
+        loss=softmax,
+        rng=np.random.default_rng(0),
+        clock=Clock(),
+        epochs=6,
+        batch_size=50,
+        num_train_samples=300,
+    )
+    assert [m["val/accuracy"] for _, m in steps if "val/accuracy" in m][-1] > 0.8
+
+
 def test_dropout_changes_no_weight_of_the_same_seed(ops: Ops) -> None:
     with_dropout = deep(ops, dropout=0.5).parameters
     for name, p in deep(ops).parameters.items():
@@ -148,6 +204,11 @@ def test_a_snapshot_is_a_copy_and_can_be_restored(ops: Ops) -> None:
 def test_a_filter_larger_than_the_image_is_refused(ops: Ops) -> None:
     with pytest.raises(ValueError, match="filter_size 9 is larger than the images of 16x8"):
         small(ops, filter_size=9, input_shape=(3, 16, 8))
+
+
+def test_a_stage_too_many_for_the_image_is_refused(ops: Ops) -> None:
+    with pytest.raises(ValueError, match="pooling window of 2x2 does not fit into images of 1x1"):
+        staged(ops, stages=[[3], [3], [3]])
 
 
 def test_an_image_too_small_for_the_pool_is_refused(ops: Ops) -> None:

@@ -10,10 +10,11 @@ from convexp.plugins import naive
 
 # A thread that waits for the others spins, and GCC's OpenMP lets it do so for milliseconds. Where
 # another process wants the same processors it keeps the very thread that it waits for from
-# running: a step then takes several times as long. This many turns are a fraction of that and
-# cost nothing on a quiet machine. It is read once, when the library is loaded with the kernels.
+# running: a step then takes several times as long. So many turns are a fraction of a millisecond,
+# which is still longer than from one op to the next: a thread that sleeps there is woken late,
+# and at times on the wrong processor. It is read once, when the library is loaded with the kernels.
 if "OMP_WAIT_POLICY" not in os.environ:
-    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 try:
     from convexp.ops.fast import affine, batchnorm, conv, max_pool, sandwiches, updates

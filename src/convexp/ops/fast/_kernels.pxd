@@ -52,6 +52,11 @@ cdef extern from "kernel_types.h" nogil:
             const void *const *source, int nv, void *to, Py_ssize_t to_step
         ) noexcept nogil
         void taps(const void *const *source, int nv, void *to, Py_ssize_t to_step) noexcept nogil
+        int brief
+        void add_patches(
+            const void *x, Py_ssize_t pitch, const Py_ssize_t *offsets, const void *dy,
+            Py_ssize_t count, int height, int nv, void *sums,
+        ) noexcept nogil
 
     enum:
         DEAD

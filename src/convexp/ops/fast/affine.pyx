@@ -30,8 +30,8 @@ cdef enum:
     DEPTH = 128    # columns of a product at a time: of a panel they fill half a first cache
     IMAGES = 64    # rows of a forward pass that share the reading of the weights
     FEATURES = 64  # rows of a gradient that one thread takes in one go
-    SPLIT = 1024   # columns at least of a part of a long sum
-    ITEMS = 32     # parts that a forward pass is cut into, if it is long enough
+    SPLIT = 512    # columns at least of a part of a long sum
+    ITEMS = 16     # parts that a forward pass is cut into, if it is long enough
 
 
 class Cache(NamedTuple):
@@ -115,36 +115,33 @@ cdef _forward(
     cdef Py_ssize_t N = x.shape[0], D = x.shape[1], M = w.shape[1], n, m, part
     cdef Py_ssize_t lanes = kernels.lanes, panel = kernels.panel * lanes
     cdef Py_ssize_t panels = (M + panel - 1) // panel, groups = (N + IMAGES - 1) // IMAGES
-    cdef Py_ssize_t parts = max(
-        1, min((D + SPLIT - 1) // SPLIT, (ITEMS + panels * groups - 1) // (panels * groups))
-    )
-    cdef const Py_ssize_t[::1] columns = geometry.count_up(max(D, 1))
-    cdef real[::1] nothing = room_for(panel, w), last = room_for(D * panel, w)
-    cdef Py_ssize_t size = (IMAGES + MOST_ROWS) * panel, item
-    cdef real[::1] sums = room_for(parts * panels * groups * size, w)
+    cdef Py_ssize_t parts = max(1, min(D // SPLIT, (ITEMS + groups - 1) // groups))
+    cdef const Py_ssize_t[::1] columns = geometry.count_up(DEPTH)
+    cdef Py_ssize_t size = (IMAGES + MOST_ROWS) * panels * panel, room = DEPTH * (panels * panel + IMAGES)
     cdef bint threads = N * D * M > WORTH_THREADS
+    cdef real[::1] nothing = room_for(panel, w), sums = room_for(parts * groups * size, w)
+    cdef real[::1] work = room_for(room * (max_threads() if threads else 1), w)
+    cdef Py_ssize_t item, width
+    cdef double total
 
     # y[n,m] = b[m] + sum over d of x[n,d] * w[d,m]
     nothing[:] = 0
-    _panel_of(&w[0, 0] + (panels - 1) * panel, D, M - (panels - 1) * panel, M, kernels, &last[0])
-    for item in prange(
-        parts * panels * groups, nogil=True, schedule="static", use_threads_if=threads
-    ):
+    for item in prange(parts * groups, nogil=True, schedule="static", use_threads_if=threads):
         _forward_part(
-            &x[0, 0], N, D, item % groups * IMAGES, item // groups // panels * D // parts,
-            (item // groups // panels + 1) * D // parts, &w[0, 0], M,
-            item // groups % panels * panel, &last[0], &columns[0], &nothing[0], kernels,
-            &sums[0] + item * size,
+            &x[0, 0], N, D, item % groups * IMAGES, item // groups * D // parts,
+            (item // groups + 1) * D // parts, &w[0, 0], M, &columns[0], &nothing[0], kernels,
+            &work[0] + threadid() * room, &sums[0] + item * size,
         )
-    cdef double total
-    cdef Py_ssize_t width
     for n in range(N):
         for m in range(M):
             width = panel if M - m // panel * panel > lanes else lanes
             total = b[m]
             for part in range(parts):
-                item = (part * panels + m // panel) * groups + n // IMAGES
-                total += sums[item * size + n % IMAGES * width + m % panel]
+                item = part * groups + n // IMAGES
+                total += sums[
+                    item * size + m // panel * panel * (IMAGES + MOST_ROWS)
+                    + n % IMAGES * width + m % panel
+                ]
             y[n, m] = <real> total
 
 
@@ -157,28 +154,38 @@ cdef void _forward_part(
     Py_ssize_t end,
     const real *w,        # IN (D, M)
     Py_ssize_t M,
-    Py_ssize_t m,         # first output of the panel
-    const real *last,     # IN (D, width): the last panel, idle lanes zero
     const Py_ssize_t *columns,
     const real *nothing,  # zeros
     const Kernels *kernels,
-    real *sums,           # OUT (images, width)
+    real *weights,        # room for (panels, DEPTH, lanes of the panel), and for (IMAGES, DEPTH)
+    real *sums,           # OUT (panels, images, lanes of the panel)
 ) noexcept nogil:
-    cdef Py_ssize_t lanes = kernels.lanes, panel = kernels.panel * lanes
-    cdef Py_ssize_t width = panel if M - m > lanes else lanes
-    cdef Py_ssize_t images = min(N - first, <Py_ssize_t> IMAGES), d = begin, n, r, pitch = M
-    cdef const real *weights = w + m
+    cdef Py_ssize_t lanes = kernels.lanes, panel = kernels.panel * lanes, width
+    cdef Py_ssize_t images = min(N - first, <Py_ssize_t> IMAGES), d = begin, n, r, m, depth
     cdef const void *rows[MOST_ROWS]
-    if M - m <= panel:
-        weights, pitch = last, width
+    cdef real *features = weights + (M + panel - 1) // panel * panel * DEPTH
     while True:  # once even if there are no features
-        for n from 0 <= n < images by kernels.rows:
-            for r in range(kernels.rows):  # the last tile repeats the last image
-                rows[r] = x + (first + min(n + r, images - 1)) * D + d
-            kernels.multiply(
-                <int> (width // lanes), rows, columns, min(<Py_ssize_t> DEPTH, end - d),
-                weights + d * pitch, pitch, nothing if d == begin else NULL, 0, sums + n * width,
-            )
+        depth = min(<Py_ssize_t> DEPTH, end - d)
+        # Side by side: images far apart want the same places of the cache.
+        for n in range(images):
+            memcpy(features + n * DEPTH, x + (first + n) * D + d, depth * sizeof(real))
+        for r in range(depth):  # rows of w one after the other, as memory likes it
+            for m from 0 <= m < M by panel:
+                width = panel if M - m > lanes else lanes
+                _panel_of(
+                    w + (d + r) * M + m, 1, min(panel, M - m), M, kernels,
+                    weights + m * DEPTH + r * width,
+                )
+        for m from 0 <= m < M by panel:
+            width = panel if M - m > lanes else lanes
+            for n from 0 <= n < images by kernels.rows:
+                for r in range(kernels.rows):  # the last tile repeats the last image
+                    rows[r] = features + min(n + r, images - 1) * DEPTH
+                kernels.multiply(
+                    <int> (width // lanes), rows, columns, depth, weights + m * DEPTH, width,
+                    nothing if d == begin else NULL, 0,
+                    sums + m * (IMAGES + MOST_ROWS) + n * width,
+                )
         d += DEPTH
         if d >= end:
             break

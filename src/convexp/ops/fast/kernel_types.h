@@ -58,6 +58,11 @@ typedef struct {
         const void *const *from, int nv, const void *bias, int rectify, int rows, int columns,
         void *c, Py_ssize_t pitch);
     Transform *gradient, *taps;
+    /* patches.h */
+    int brief; /* lanes of its vectors */
+    void (*add_patches)(
+        const void *x, Py_ssize_t pitch, const Py_ssize_t *offsets, const void *dy,
+        Py_ssize_t count, int height, int nv, void *sums);
 } Kernels;
 
 #endif

@@ -13,16 +13,26 @@
 #define vec KERNEL(vec, real, LEVEL)
 #define loose KERNEL(loose, real, LEVEL)
 #define lanes KERNEL(lanes, real, LEVEL)
+#define brief KERNEL(brief, real, LEVEL)
+#define loose_brief KERNEL(loose_brief, real, LEVEL)
 
-/* A vector in registers, one at any address of memory, and the result of a comparison. */
+/* A vector in registers, one at any address of memory, and the result of a comparison; the first
+ * two also of at most 32 bytes. */
 #if HAVE_VECTORS
 typedef real vec __attribute__((vector_size(BYTES)));
 typedef real loose __attribute__((vector_size(BYTES), aligned(sizeof(real)), may_alias));
 typedef integer lanes __attribute__((vector_size(BYTES)));
+#define BRIEF_BYTES (BYTES < 32 ? BYTES : 32)
+typedef real brief __attribute__((vector_size(BRIEF_BYTES)));
+typedef real loose_brief
+    __attribute__((vector_size(BRIEF_BYTES), aligned(sizeof(real)), may_alias));
+#undef BRIEF_BYTES
 #else
 typedef real vec;
 typedef real loose;
 typedef integer lanes;
+typedef real brief;
+typedef real loose_brief;
 #endif
 
 /* The tiles that the registers hold:
@@ -52,6 +62,7 @@ typedef integer lanes;
 #include "filter_lanes.h"
 #include "pixel_lanes.h"
 #include "winograd.h"
+#include "patches.h"
 
 static const Kernels KERNEL(kernels, real, LEVEL) = {
     LANES,
@@ -64,12 +75,15 @@ static const Kernels KERNEL(kernels, real, LEVEL) = {
     KERNEL(input_square, real, LEVEL), KERNEL(filter_square, real, LEVEL),
     KERNEL(output_tile, real, LEVEL), KERNEL(gradient_square, real, LEVEL),
     KERNEL(taps_square, real, LEVEL),
+    (int)(sizeof(brief) / sizeof(real)), KERNEL(add_patches, real, LEVEL),
 };
 
 #undef LANES
 #undef vec
 #undef loose
 #undef lanes
+#undef brief
+#undef loose_brief
 #undef PANEL
 #undef DY_FILTERS
 #undef ROWS

@@ -39,6 +39,14 @@ CONV_CASES = [
     ConvCase((1, 5, 6, 6), (17, 5, 6, 6)),  # one window
     ConvCase((1, 2, 4, 5), (3, 2, 3, 3), stride=(9, 10**18), pad=(0, 1)),  # a step beyond all
     ConvCase((0, 2, 5, 5), (3, 2, 3, 3), pad=(1, 1)),  # no image
+    ConvCase((3, 17, 9, 8), (33, 17, 3, 3), pad=(1, 2)),  # Winograd's algorithm, tiles cut off
+    ConvCase((2, 16, 6, 34), (16, 16, 3, 3)),  # the same without padding
+    ConvCase((40, 18, 2, 2), (20, 18, 3, 3), pad=(1, 1)),  # several images together
+    ConvCase((3, 20, 5, 7), (40, 20, 1, 1)),  # 1x1 filters, an incomplete panel of pixels
+    ConvCase((2, 140, 4, 8), (9, 140, 1, 1)),  # sums longer than a block
+    ConvCase((2, 6, 9, 11), (20, 6, 5, 5), stride=(2, 1), pad=(2, 2)),  # lanes over filters
+    ConvCase((70, 9, 2, 2), (41, 9, 2, 2), pad=(1, 0)),
+    ConvCase((1, 12, 3, 1100), (12, 12, 1, 3), stride=(1, 2)),  # rows longer than a block
 ]
 
 

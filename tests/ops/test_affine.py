@@ -85,3 +85,36 @@ def test_fast_agrees_with_the_reference_on_any_shape(data: st.DataObject) -> Non
         assert a.flags.c_contiguous
         assert (a.shape, a.dtype) == (e.shape, np.dtype(dtype))
         assert np.max(abs(a - e) - slack * scale, initial=0) <= 0
+
+
+# N, D, M: what the kernel cuts into groups of images, long sums and panels.
+AFFINE_SHAPES = [
+    (1, 1, 1),
+    (50, 130, 100),
+    (67, 33, 19),
+    (3, 1200, 45),
+    (130, 70, 16),
+    (9, 65, 600),
+]
+
+
+def assert_affine_agrees(ops: Ops, shape: tuple[int, int, int]) -> None:
+    """All passes, of whole numbers, so that all sums are exact."""
+    N, D, M = shape
+    rng = np.random.default_rng(3)
+    for dtype in ("float32", "float64"):
+        x, w, b, dy = (rng.integers(-3, 4, s).astype(dtype) for s in ((N, D), (D, M), (M,), (N, M)))
+        y, cache = ops.affine.forward(x, w, b)
+        y_, cache_ = naive.ops.affine.forward(x, w, b)
+        results = zip(
+            (y, *ops.affine.backward(dy, cache)),
+            (y_, *naive.ops.affine.backward(dy, cache_)),
+            strict=True,
+        )
+        for a, e in results:
+            np.testing.assert_array_equal(a, e, strict=True)
+
+
+@pytest.mark.parametrize("shape", AFFINE_SHAPES, ids=str)
+def test_large_ones_agree_with_the_reference(shape: tuple[int, int, int]) -> None:
+    assert_affine_agrees(fast.ops, shape)

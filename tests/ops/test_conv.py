@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from convexp.ops import Ops
 from convexp.ops.shapes import Array
-from convexp.plugins import fast
+from convexp.plugins import fast, naive
 from convexp.testing import numerical_gradient
 
 from .agreement import CONV_CASES, ConvCase, assert_conv_agrees
@@ -160,3 +160,22 @@ def test_a_padding_beyond_all_memory_is_an_error_not_a_crash(pad: int) -> None:
         fast.ops.conv.forward(x, w, b, stride=1, pad=pad)
     with pytest.raises(ValueError, match="pad of"):
         fast.ops.conv.forward(x, w, b, stride=2**60, pad=pad)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+@pytest.mark.parametrize("special", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_does_not_spread_in_a_tile(special: float) -> None:
+    # Winograd's transforms mix the pixels of a tile; a result that is not finite is made again.
+    rng = np.random.default_rng(2)
+    x, w = rng.standard_normal((2, 16, 7, 9)), rng.standard_normal((16, 16, 3, 3))
+    x[1, 2, 3, 3] = special
+    y, cache = fast.ops.conv.forward(x, w, np.zeros(16), stride=1, pad=1)
+    y_, cache_ = naive.ops.conv.forward(x, w, np.zeros(16), stride=1, pad=1)
+    np.testing.assert_allclose(y, y_, rtol=1e-11, atol=1e-11)
+    dy = rng.standard_normal(y.shape)
+    dy[0, 5, 6, 8] = special
+    gradients = zip(
+        fast.ops.conv.backward(dy, cache), naive.ops.conv.backward(dy, cache_), strict=True
+    )
+    for g, e in gradients:
+        np.testing.assert_allclose(g, e, rtol=1e-10, atol=1e-10)

@@ -10,6 +10,8 @@ import pytest
 LEVELS = ["baseline", "avx2", "avx512"]
 AGREEMENT = """
 from tests.ops.agreement import CONV_CASES, ConvCase, assert_conv_agrees
+from tests.ops.test_affine import AFFINE_SHAPES, assert_affine_agrees
+from tests.ops.test_sandwiches import POOLED_CASES, assert_sandwich_agrees
 from convexp.ops.fast import isa
 from convexp.plugins import fast
 
@@ -17,6 +19,11 @@ tiles = [ConvCase((1, 2, 3, 17), (filters, 2, 2, 3)) for filters in range(1, 10)
 for case in CONV_CASES + tiles:
     for dtype in ("float32", "float64"):
         assert_conv_agrees(fast.ops, ConvCase(case.x, case.w, case.stride, case.pad, dtype))
+for case in POOLED_CASES:
+    for dtype in ("float32", "float64"):
+        assert_sandwich_agrees(fast.ops, case, dtype)
+for shape in AFFINE_SHAPES:
+    assert_affine_agrees(fast.ops, shape)
 print(isa())
 """
 

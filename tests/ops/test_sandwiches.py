@@ -8,7 +8,7 @@ import pytest
 
 from convexp.ops import Composed, Op, Ops, relu
 from convexp.ops.shapes import Array
-from convexp.plugins import naive
+from convexp.plugins import fast, naive
 from convexp.testing import numerical_gradient
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -47,6 +47,70 @@ def test_is_what_its_parts_make(ops: Ops, name: str, rng: np.random.Generator) -
     expected_gradients = naive.ops.conv.backward(da * (a > 0), conv_cache)
     for g, e in zip(sandwich.backward(dy, cache), expected_gradients, strict=True):
         np.testing.assert_allclose(g, e, rtol=1e-11, atol=1e-11)
+
+
+# x, w, stride, pad, and the pool's size and step: what a fused kernel may cut into bands and panels.
+POOLED_CASES: list[tuple[Any, ...]] = [
+    ((3, 3, 12, 14), (20, 3, 7, 7), 1, 3, 2, 2),  # a few channels: gradients of the winners alone
+    ((2, 2, 9, 11), (33, 2, 3, 2), (1, 2), 1, 2, 2),
+    ((2, 4, 13, 12), (20, 4, 3, 3), 1, 1, 3, 2),  # windows that overlap
+    ((2, 4, 13, 12), (20, 4, 3, 3), 1, 1, 2, 3),  # windows that leave pixels out
+    ((3, 16, 11, 10), (17, 16, 3, 3), 1, 1, (3, 2), (2, 2)),  # by Winograd's algorithm
+    ((17, 16, 4, 4), (40, 16, 3, 3), 1, 1, 2, 2),
+    ((1, 16, 40, 40), (16, 16, 3, 3), 1, 0, 3, 3),
+    ((2, 3, 20, 20), (12, 3, 1, 1), 1, 0, 17, 1),  # windows of more pixels than a byte counts
+    ((2, 3, 8, 8), (5, 3, 3, 3), 1, 1, 2, 2),  # few filters
+    ((0, 3, 8, 8), (20, 3, 3, 3), 1, 1, 2, 2),  # no image
+]
+
+
+def assert_sandwich_agrees(ops: Ops, case: tuple[Any, ...], dtype: str) -> None:
+    """Both sandwiches against their parts; of whole numbers, so that all sums are exact and ties
+    and zeros abound."""
+    x_shape, w_shape, stride, pad, size, step = case
+    rng = np.random.default_rng(5)
+    x, w = (rng.integers(-2, 3, shape).astype(dtype) for shape in (x_shape, w_shape))
+    b = rng.integers(-2, 3, w_shape[0]).astype(dtype)
+    composed = naive.ops
+    pool = {"size": size, "pool_stride": step}
+    for name, arguments in (("conv_relu", {}), ("conv_relu_pool", pool)):
+        expected: Op = getattr(composed, name)
+        sandwich: Op = getattr(ops, name)
+        y, cache = sandwich.forward(x, w, b, stride=stride, pad=pad, **arguments)
+        y_, cache_ = expected.forward(x, w, b, stride=stride, pad=pad, **arguments)
+        np.testing.assert_array_equal(y, y_, strict=True)
+        dy = rng.integers(-3, 4, y.shape).astype(dtype)
+        for need in ({}, {"need_dx": False}, {"need_dw": False}):
+            gradients = zip(
+                sandwich.backward(dy, cache, **need),
+                expected.backward(dy, cache_, **need),
+                strict=True,
+            )
+            for g, e in gradients:
+                assert (g is None) == (e is None)
+                if e is not None:
+                    np.testing.assert_array_equal(g, e, strict=True)
+
+
+@pytest.mark.parametrize("case", POOLED_CASES, ids=str)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_fused_ones_are_what_their_parts_make(case: tuple[Any, ...], dtype: str) -> None:
+    assert_sandwich_agrees(fast.ops, case, dtype)
+
+
+def test_a_nan_in_a_fused_sandwich_reaches_what_sees_it_and_nothing_else() -> None:
+    rng = np.random.default_rng(5)
+    for channels in (3, 16):
+        x, w = rng.standard_normal((2, channels, 8, 8)), rng.standard_normal((16, channels, 3, 3))
+        x[1, 0, 3, 4] = np.nan
+        arguments = {"stride": 1, "pad": 1, "size": 2, "pool_stride": 2}
+        y, cache = fast.ops.conv_relu_pool.forward(x, w, np.zeros(16), **arguments)
+        y_, cache_ = naive.ops.conv_relu_pool.forward(x, w, np.zeros(16), **arguments)
+        np.testing.assert_allclose(y, y_, rtol=1e-12, atol=1e-12)
+        dx, _, db = fast.ops.conv_relu_pool.backward(np.ones_like(y), cache)
+        dx_, _, db_ = naive.ops.conv_relu_pool.backward(np.ones_like(y), cache_)
+        np.testing.assert_allclose(dx, dx_, rtol=1e-11, atol=1e-11)
+        np.testing.assert_allclose(db, db_, rtol=1e-12)
 
 
 def test_gradients_are_the_numerical_ones(ops: Ops, name: str, rng: np.random.Generator) -> None:

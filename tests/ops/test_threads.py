@@ -24,6 +24,21 @@ def all_passes(ops: Ops) -> list[Array]:
     for stride, batch in ((1, 7), (2, 7), (1, 1)):
         y, cache = ops.conv.forward(x[:batch], w, b, stride=stride, pad=1)
         results += y, *ops.conv.backward(y, cache)
+    # What takes other kernels: 1x1 and 3x3 filters, sandwiches, an affine map.
+    many = np.concatenate([x, x, x, x], axis=1)[:, :17]
+    for window, pad in ((1, 0), (3, 1)):
+        filters = rng.standard_normal((19, 17, window, window)).astype(np.float32)
+        y, cache = ops.conv.forward(many, filters, filters[:, 0, 0, 0], stride=1, pad=pad)
+        results += y, *ops.conv.backward(y, cache)
+    pooled = {"stride": 1, "pad": 1, "size": 2, "pool_stride": 2}
+    for images, filters in ((x, w), (many, filters)):
+        y, cache = ops.conv_relu_pool.forward(images, filters, filters[:, 0, 0, 0], **pooled)
+        results += y, *ops.conv_relu_pool.backward(y, cache)
+    flat = x.reshape(7, -1)
+    y, cache = ops.affine.forward(flat, np.ascontiguousarray(flat[:3].T), b[:3])
+    results += y, *ops.affine.backward(y, cache)
+    y, statistics, cache = ops.spatial_batchnorm_relu.forward(x, gamma, beta, eps=1e-5)
+    results += y, *statistics, *ops.spatial_batchnorm_relu.backward(x, cache)
     y, cache = ops.max_pool.forward(x, size=3, stride=2)
     results += y, ops.max_pool.backward(y, cache)
     y, statistics, cache = ops.spatial_batchnorm.forward(x, gamma, beta, eps=1e-5)
@@ -73,6 +88,9 @@ print(len(os.listdir("/proc/self/task")) - before, has_openmp)
 """
 CALLS = {
     "conv": "ops.conv.forward(x, x[:2, :, :3, :3], x[:2, 0, 0, 0], stride=1, pad=1)",
+    "winograd": "ops.conv.forward(x, x[:16, :, :3, :3], x[:12, 0, 0, 0], stride=1, pad=1)",
+    "pointwise": "ops.conv.forward(x, x[:, :, :1, :1], x[:, 0, 0, 0], stride=1, pad=0)",
+    "affine": "ops.affine.forward(x.reshape(12, -1), np.ones((7680, 9), np.float32), np.ones(9))",
     "max_pool": "ops.max_pool.forward(x, size=2, stride=2)",
     "batchnorm": "ops.batchnorm.forward(x.reshape(12, -1), *np.ones((2, 7680)), eps=1.0)",
     "updates": "ops.updates.sgd(x, x, rate=1.0)",

@@ -25,7 +25,7 @@ cdef void write(
     Py_ssize_t plane,
 ) noexcept nogil:
     """Turn pixels with lanes of filters into planes of pixels."""
-    cdef Py_ssize_t done = 0, n, a, b, length, l, k, nf = min(width, product.lanes - f)
+    cdef Py_ssize_t done = 0, n, a, b, length, lane, k, nf = min(width, product.lanes - f)
     cdef Py_ssize_t step = product.column_step
     cdef const real *line
     cdef bint whole = product.column_step == 1 and product.row_step == bands.columns
@@ -44,10 +44,10 @@ cdef void write(
         if step == 1:
             kernels.transpose(c + done * width, width, length, nf, to, plane)
         else:
-            for l in range(nf):
-                line = turned + l * count + done
+            for lane in range(nf):
+                line = turned + lane * count + done
                 for k in range(length):
-                    to[l * plane + k * step] = line[k]
+                    to[lane * plane + k * step] = line[k]
         done += length
 
 
@@ -68,7 +68,7 @@ cdef void pool_and_write(
     Py_ssize_t plane,
 ) noexcept nogil:
     """Pool the pixels, then turn them into planes."""
-    cdef Py_ssize_t n, q, k, l, to, nf = min(width, product.lanes - f)
+    cdef Py_ssize_t n, q, k, lane, to, nf = min(width, product.lanes - f)
     cdef Py_ssize_t windows = (rows - pool.height) // pool.step_h + 1
     cdef Py_ssize_t pixels = windows * pool.columns
     cdef unsigned char *winners = <unsigned char *> (pooled + pixels * width)
@@ -82,9 +82,9 @@ cdef void pool_and_write(
             )
         to = ((first + n) * product.lanes + f) * plane + row // pool.step_h * pool.columns
         kernels.transpose(pooled, width, pixels, nf, out + to, plane)
-        for l in range(nf):
+        for lane in range(nf):
             for k in range(pixels):
-                pool.winners[to + l * plane + k] = winners[k * width + l]
+                pool.winners[to + lane * plane + k] = winners[k * width + lane]
 
 
 cdef void turn(

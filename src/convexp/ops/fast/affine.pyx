@@ -117,7 +117,8 @@ cdef _forward(
     cdef Py_ssize_t panels = (M + panel - 1) // panel, groups = (N + IMAGES - 1) // IMAGES
     cdef Py_ssize_t parts = max(1, min(D // SPLIT, (ITEMS + groups - 1) // groups))
     cdef const Py_ssize_t[::1] columns = geometry.count_up(DEPTH)
-    cdef Py_ssize_t size = (IMAGES + MOST_ROWS) * panels * panel, room = DEPTH * (panels * panel + IMAGES)
+    cdef Py_ssize_t size = (IMAGES + MOST_ROWS) * panels * panel
+    cdef Py_ssize_t room = DEPTH * (panels * panel + IMAGES)
     cdef bint threads = N * D * M > WORTH_THREADS
     cdef real[::1] nothing = room_for(panel, w), sums = room_for(parts * groups * size, w)
     cdef real[::1] work = room_for(room * (max_threads() if threads else 1), w)

@@ -1,4 +1,4 @@
-"""Convolution: the compiled twin of `convexp.ops.naive.conv`, by the algorithm that suits the shape.
+"""Convolution: the compiled twin of `convexp.ops.naive.conv`, by what suits the shape.
 
 ================  ==================================================================================
 `winograd`        3x3 filters and stride 1: 16 products in place of 36
@@ -18,8 +18,11 @@ import numpy.typing as npt
 from convexp.ops.fast import filter_lanes, pixel_lanes, pointwise, winograd
 from convexp.ops.shapes import Array, Pair, as_pair, check_gradient, conv_shape, float_dtype
 
-
 Winners = npt.NDArray[np.uint8]
+"""Where in its window each maximum lies, in row-major order; 255 if it is not above zero."""
+
+Pool = tuple[tuple[int, int], tuple[int, int]]
+"""Size of the windows and step between them, each (vertical, horizontal)."""
 
 
 class Cache(NamedTuple):
@@ -114,7 +117,7 @@ def compute(
     y: Array,
     *,
     rectify: bool = False,
-    pool: tuple[tuple[int, int], tuple[int, int]] | None = None,
+    pool: Pool | None = None,
     winners: Winners | None = None,
 ) -> None:
     """Write into ``y`` what `forward` returns, then rectified, then max-pooled, if asked for.
@@ -123,8 +126,8 @@ def compute(
         cache: the inputs.
         y: of the shape of the convolution's or of the pool's output.
         rectify: whether to take ``max(., 0)``.
-        pool: size of the windows and step between them, if they are to be pooled (`can_pool`).
-        winners: written with a pool: where in its window each maximum lies, in row-major order.
+        pool: how, if that is to be pooled (see `can_pool`).
+        winners: written with a pool.
     """
     x, w, b, stride, pad = cache
     if not y.size:
@@ -177,11 +180,11 @@ def _winograd(cache: Cache) -> bool:
     F, C, *window = cache.w.shape
     if window != [3, 3] or cache.stride != (1, 1) or max(cache.pad) > 2:
         return False
-    return min(F, C) >= ENOUGH
+    return bool(min(F, C) >= ENOUGH)
 
 
 def _pointwise(cache: Cache) -> bool:
-    return cache.w.shape[2:] == (1, 1) and cache.stride == (1, 1) and cache.pad == (0, 0)
+    return bool(cache.w.shape[2:] == cache.stride == (1, 1) and cache.pad == (0, 0))
 
 
 def _pixel_lanes(filters: int, taps: int, columns: int, stride: tuple[int, int]) -> bool:

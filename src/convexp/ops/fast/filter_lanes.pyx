@@ -189,7 +189,7 @@ cdef _weight_gradient(
     cdef real[::1] sums = room_for(panels * tiles * kernels.rows * panel, dw)
     cdef Py_ssize_t tile_size = kernels.rows * panel
     cdef const real *source
-    cdef Py_ssize_t n, first, count, part, parts, item, group, tile
+    cdef Py_ssize_t n, first, count, part, parts, group
 
     # dw[f,c,ii,jj] += x_pad[n, c, i*stride + ii, j*stride + jj] * dy[n,f,i,j]
     sums[:] = 0
@@ -201,8 +201,10 @@ cdef _weight_gradient(
             for n in prange(count, schedule="static", use_threads_if=threads):
                 if bands.copied:
                     _copy_band(&x[first + n, 0, 0, 0], &bands, 0, &images[n * image])
-                turn(&dy[first + n, 0, 0, 0], F, plane, kernels,
-                      &gradients[n * panels * panel * plane])
+                turn(
+                    &dy[first + n, 0, 0, 0], F, plane, kernels,
+                    &gradients[n * panels * panel * plane],
+                )
             source = &images[0] if bands.copied else &x[first, 0, 0, 0]
             # A thread takes its share of the tiles through all images, so that an image's planes
             # stay in its cache meanwhile.
@@ -402,7 +404,9 @@ cdef inline void _product_of(
             break
 
 
-cdef void _copy_band(const real *image, const Bands *bands, Py_ssize_t row, real *out) noexcept nogil:
+cdef void _copy_band(
+    const real *image, const Bands *bands, Py_ssize_t row, real *out
+) noexcept nogil:
     """The planes that a band reads, from its first row on, between zeros."""
     cdef Py_ssize_t plane, q, h
     cdef Py_ssize_t before = max(0, min(bands.pitch, -bands.left))
@@ -431,15 +435,13 @@ cdef void _turn_channels(
 ) noexcept nogil:
     """The taps of one filter with lanes over channels; idle lanes are zero."""
     cdef Py_ssize_t C = w.shape[1], taps = w.shape[0] * w.shape[2] * w.shape[3]
-    cdef Py_ssize_t c, l, u, v, width, lanes = kernels.lanes, panel = kernels.panel * lanes
+    cdef Py_ssize_t c, lane, u, v, width, lanes = kernels.lanes, panel = kernels.panel * lanes
     cdef real *to
     for c from 0 <= c < C by panel:
         width = panel if C - c > lanes else lanes
         to = out + c * taps + f * w.shape[2] * w.shape[3] * width
         for u in range(w.shape[2]):
             for v in range(w.shape[3]):
-                for l in range(width):
-                    to[l] = w[f, c + l, u, v] if c + l < C else 0
+                for lane in range(width):
+                    to[lane] = w[f, c + lane, u, v] if c + lane < C else 0
                 to += width
-
-

@@ -182,7 +182,7 @@ cdef void _plane_to_winners(
 cdef Places _places(
     Py_ssize_t rows, Py_ssize_t columns, size, stride, Py_ssize_t row, Py_ssize_t column
 ):
-    """The winners of ``rows x columns`` windows, in planes where a pixel's neighbours lie so far."""
+    """The winners of ``rows x columns`` windows, in planes with so far from row to row."""
     cdef Places places
     cdef Py_ssize_t winner, height = size[0], width = size[1]
     places.windows, places.columns = rows * columns, columns
@@ -219,7 +219,7 @@ cdef _gradients_of_winners(
     cdef real[::1] sums = room_for(F * HH * nv * short, dw)
     cdef double[::1] totals = np.zeros(F)
     cdef bint threads = N * F * windows * HH * nv > WORTH_THREADS
-    cdef Py_ssize_t parts = max_threads() if threads else 1, first, count, n, f, part
+    cdef Py_ssize_t parts = max_threads() if threads else 1, first, count, n, f
     cdef Py_ssize_t[:, ::1] offsets = np.empty((parts, windows), np.intp)
     cdef real[::1] alive = room_for(parts * windows, dw)
 

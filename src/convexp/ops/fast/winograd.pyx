@@ -377,7 +377,6 @@ cdef void _add_products(
     real *sums,             # OUT (squares, panels, groups, rows, lanes of the panel), added to
 ) noexcept nogil:
     cdef Py_ssize_t lanes = kernels.lanes, panel = kernels.panel * lanes
-    cdef Py_ssize_t depth = (C + lanes - 1) // lanes * lanes
     cdef Py_ssize_t groups = (C + kernels.rows - 1) // kernels.rows
     cdef Py_ssize_t in_square = (F + panel - 1) // panel * groups  # items
     cdef Py_ssize_t item, square, tile, f, group, r, width
@@ -411,7 +410,7 @@ cdef void _transform_sums(
 ) noexcept nogil:
     cdef Py_ssize_t lanes = kernels.lanes, panel = kernels.panel * lanes
     cdef Py_ssize_t groups = (C + kernels.rows - 1) // kernels.rows
-    cdef Py_ssize_t panels = (F + panel - 1) // panel, f, width, square, l, i
+    cdef Py_ssize_t panels = (F + panel - 1) // panel, f, width, square, lane, i
     cdef const void *points[SQUARE]
     cdef real taps[9 * 64]
     for f from 0 <= f < F by panel:
@@ -422,6 +421,6 @@ cdef void _transform_sums(
                 * kernels.rows * panel + c % kernels.rows * width
             )
         kernels.taps(points, <int> (width // lanes), taps, width)
-        for l in range(min(width, F - f)):
+        for lane in range(min(width, F - f)):
             for i in range(9):
-                dw[((f + l) * C + c) * 9 + i] = taps[i * width + l]
+                dw[((f + lane) * C + c) * 9 + i] = taps[i * width + lane]

@@ -1,0 +1,22 @@
+from convexp.ops.fast.conv import Pool, Winners
+from convexp.ops.shapes import Array
+
+def forward(
+    x: Array,
+    w: Array,
+    b: Array,
+    y: Array,
+    *,
+    stride: tuple[int, int],
+    pad: tuple[int, int],
+    rectify: bool,
+    pool: Pool | None = None,
+    winners: Winners | None = None,
+) -> None: ...
+def input_gradient(
+    dy: Array, w: Array, dx: Array, *, stride: tuple[int, int], pad: tuple[int, int]
+) -> None: ...
+def weight_gradient(
+    dy: Array, x: Array, dw: Array, *, stride: tuple[int, int], pad: tuple[int, int]
+) -> None: ...
+def bias_gradient(dy: Array, db: Array) -> None: ...

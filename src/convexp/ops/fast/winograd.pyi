@@ -1,0 +1,16 @@
+from convexp.ops.fast.conv import Pool, Winners
+from convexp.ops.shapes import Array
+
+def forward(
+    x: Array,
+    w: Array,
+    b: Array,
+    y: Array,
+    *,
+    pad: tuple[int, int],
+    rectify: bool,
+    pool: Pool | None = None,
+    winners: Winners | None = None,
+) -> bool: ...
+def input_gradient(dy: Array, w: Array, dx: Array, *, pad: tuple[int, int]) -> bool: ...
+def weight_gradient(dy: Array, x: Array, dw: Array, *, pad: tuple[int, int]) -> bool: ...

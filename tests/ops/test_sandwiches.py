@@ -49,9 +49,9 @@ def test_is_what_its_parts_make(ops: Ops, name: str, rng: np.random.Generator) -
         np.testing.assert_allclose(g, e, rtol=1e-11, atol=1e-11)
 
 
-# x, w, stride, pad, and the pool's size and step: what a fused kernel may cut into bands and panels.
+# x, w, stride, pad, and the pool's size and step: what a fused kernel cuts into bands and panels.
 POOLED_CASES: list[tuple[Any, ...]] = [
-    ((3, 3, 12, 14), (20, 3, 7, 7), 1, 3, 2, 2),  # a few channels: gradients of the winners alone
+    ((3, 3, 12, 14), (20, 3, 7, 7), 1, 3, 2, 2),  # a few channels: the winners alone
     ((2, 2, 9, 11), (33, 2, 3, 2), (1, 2), 1, 2, 2),
     ((2, 4, 13, 12), (20, 4, 3, 3), 1, 1, 3, 2),  # windows that overlap
     ((2, 4, 13, 12), (20, 4, 3, 3), 1, 1, 2, 3),  # windows that leave pixels out

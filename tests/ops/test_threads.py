@@ -31,8 +31,8 @@ def all_passes(ops: Ops) -> list[Array]:
         y, cache = ops.conv.forward(many, filters, filters[:, 0, 0, 0], stride=1, pad=pad)
         results += y, *ops.conv.backward(y, cache)
     pooled = {"stride": 1, "pad": 1, "size": 2, "pool_stride": 2}
-    for images, filters in ((x, w), (many, filters)):
-        y, cache = ops.conv_relu_pool.forward(images, filters, filters[:, 0, 0, 0], **pooled)
+    for images, weights in ((x, w), (many, filters)):
+        y, cache = ops.conv_relu_pool.forward(images, weights, weights[:, 0, 0, 0], **pooled)
         results += y, *ops.conv_relu_pool.backward(y, cache)
     flat = x.reshape(7, -1)
     y, cache = ops.affine.forward(flat, np.ascontiguousarray(flat[:3].T), b[:3])

@@ -87,8 +87,7 @@ def backward(
     if need_dw:
         dw, db = np.zeros_like(w), np.zeros_like(b)
         if dy.size:
-            _weight_gradient(dy, cache, dw)
-            filter_lanes.bias_gradient(dy, db)
+            _weight_gradient(dy, cache, dw, db)
     return dx, dw, db
 
 
@@ -159,14 +158,14 @@ def _input_gradient(dy: Array, cache: Cache, dx: Array) -> None:
         filter_lanes.input_gradient(dy, w, dx, stride=stride, pad=pad)
 
 
-def _weight_gradient(dy: Array, cache: Cache, dw: Array) -> None:
+def _weight_gradient(dy: Array, cache: Cache, dw: Array, db: Array) -> None:
     x, w, _, stride, pad = cache
-    if _winograd(cache) and winograd.weight_gradient(dy, x, dw, pad=pad):
+    if _winograd(cache) and winograd.weight_gradient(dy, x, dw, db, pad=pad):
         return
     if len(w) <= FEW:
-        pixel_lanes.weight_gradient(dy, x, dw, stride=stride, pad=pad)
+        pixel_lanes.weight_gradient(dy, x, dw, db, stride=stride, pad=pad)
     else:
-        filter_lanes.weight_gradient(dy, x, dw, stride=stride, pad=pad)
+        filter_lanes.weight_gradient(dy, x, dw, db, stride=stride, pad=pad)
 
 
 # Where measurement drew the lines; either side computes the same.

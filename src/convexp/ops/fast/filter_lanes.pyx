@@ -35,6 +35,8 @@ from convexp.ops.fast import bands as geometry
 cdef enum:
     DEPTH = 128       # columns of a product at a time: of a panel they fill half a first cache
     PIXELS = 1024     # rows of a product at a time; of the weight gradient, columns
+    PARTS = 16        # of the images, that a weight gradient is summed over
+    FEW_SUMS = 1 << 15
 
 # The weight gradient works on as many images as fit into this, and at least on one.
 cdef Py_ssize_t CHUNK_BYTES = 1 << 21
@@ -68,20 +70,12 @@ def input_gradient(dy, w, dx, *, stride, pad):
         _input_gradient[double](dy, w, dx, stride, pad)
 
 
-def weight_gradient(dy, x, dw, *, stride, pad):
-    """``dw`` of a convolution, from ``dy (N, F, H_out, W_out)``; ``dw`` is written."""
+def weight_gradient(dy, x, dw, db, *, stride, pad):
+    """``dw`` and ``db`` of a convolution, from ``dy (N, F, H_out, W_out)``; they are written."""
     if dy.dtype == np.float32:
-        _weight_gradient[float](dy, x, dw, stride, pad)
+        _weight_gradient[float](dy, x, dw, db, stride, pad)
     else:
-        _weight_gradient[double](dy, x, dw, stride, pad)
-
-
-def bias_gradient(dy, db):
-    """``db`` of a convolution, from ``dy (N, F, H_out, W_out)``; ``db`` is written."""
-    if dy.dtype == np.float32:
-        _bias_gradient[float](dy, db)
-    else:
-        _bias_gradient[double](dy, db)
+        _weight_gradient[double](dy, x, dw, db, stride, pad)
 
 
 cdef _forward(
@@ -167,6 +161,7 @@ cdef _weight_gradient(
     const real[:, :, :, ::1] dy,  # IN
     const real[:, :, :, ::1] x,   # IN
     real[:, :, :, ::1] dw,        # OUT
+    real[::1] db,                 # OUT
     stride, pad,
 ):
     cdef const Kernels *kernels = kernels_for(sizeof(real))
@@ -179,41 +174,65 @@ cdef _weight_gradient(
     )
     cdef Bands bands = as_struct(run)
     cdef const Py_ssize_t[::1] taps = tap_offsets, pixels = pixel_offsets
-    cdef Py_ssize_t tiles = (taps.shape[0] + kernels.rows - 1) // kernels.rows
+    cdef Py_ssize_t tiles = (taps.shape[0] + kernels.rows - 1) // kernels.rows, items
+    cdef Py_ssize_t tile_size = kernels.rows * panel, size = panels * tiles * tile_size
     cdef Py_ssize_t image = C * bands.size if bands.copied else 0
-    cdef Py_ssize_t chunk = max(
-        1, min(N, CHUNK_BYTES // <Py_ssize_t> ((image + panels * panel * plane) * sizeof(real)))
+    cdef Py_ssize_t room = image + panels * panel * plane
+    # Either the images are shared out, each part of them with sums of its own, or, where the sums
+    # are large, the tiles of the sums, for a chunk of images at a time. What hangs on the shapes
+    # alone is which, and how many parts.
+    cdef Py_ssize_t parts = min(N, PARTS) if size <= FEW_SUMS else 1
+    cdef Py_ssize_t chunk = 1 if parts > 1 else max(
+        1, min(N, CHUNK_BYTES // <Py_ssize_t> (room * sizeof(real)))
     )
-    cdef real[::1] images = room_for(chunk * image, dw)
-    cdef real[::1] gradients = room_for(chunk * panels * panel * plane, dw)
-    cdef real[::1] sums = room_for(panels * tiles * kernels.rows * panel, dw)
-    cdef Py_ssize_t tile_size = kernels.rows * panel
+    cdef bint threads = N * F * plane * taps.shape[0] > WORTH_THREADS
+    cdef Py_ssize_t rooms = chunk if parts == 1 else max_threads() if threads else 1
+    room = (room + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
+    cdef real[::1] work = room_for(rooms * room, dw)
+    cdef real[::1] sums = room_for(parts * size, dw)
+    cdef double[:, ::1] totals = np.empty((N, F))
     cdef const real *source
-    cdef Py_ssize_t n, first, count, part, parts, group
+    cdef Py_ssize_t n, first, count, part, group, step
 
     # dw[f,c,ii,jj] += x_pad[n, c, i*stride + ii, j*stride + jj] * dy[n,f,i,j]
+    # db[f] = sum over n,i,j of dy[n,f,i,j]
     sums[:] = 0
-    cdef bint threads = N * F * plane * taps.shape[0] > WORTH_THREADS
-    parts = min(max_threads(), panels * tiles) if threads else 1
-    for first in range(0, N, chunk):
-        count = min(chunk, N - first)
-        with nogil:
-            for n in prange(count, schedule="static", use_threads_if=threads):
-                if bands.copied:
-                    _copy_band(&x[first + n, 0, 0, 0], &bands, 0, &images[n * image])
-                turn(
-                    &dy[first + n, 0, 0, 0], F, plane, kernels,
-                    &gradients[n * panels * panel * plane],
+    items = panels * tiles
+    if parts > 1:
+        for part in prange(parts, nogil=True, schedule="static", use_threads_if=threads):
+            for n in range(part * N // parts, (part + 1) * N // parts):
+                _prepare(
+                    &x[n, 0, 0, 0], &dy[n, 0, 0, 0], F, plane, &bands, image, kernels,
+                    &work[threadid() * room], &totals[n, 0],
                 )
-            source = &images[0] if bands.copied else &x[first, 0, 0, 0]
-            # A thread takes its share of the tiles through all images, so that an image's planes
-            # stay in its cache meanwhile.
-            for part in prange(parts, schedule="static", use_threads_if=threads):
                 _add_products(
-                    source, C * bands.size, &gradients[0], count, plane, F, &taps[0],
-                    taps.shape[0], &pixels[0], part * panels * tiles // parts,
-                    (part + 1) * panels * tiles // parts, kernels, &sums[0],
+                    &work[threadid() * room] if bands.copied else &x[n, 0, 0, 0], 0,
+                    &work[threadid() * room + image], 0, 1, plane, F, &taps[0], taps.shape[0],
+                    &pixels[0], 0, items, kernels, &sums[part * size],
                 )
+        for part in range(1, parts):
+            for n in range(size):
+                sums[n] += sums[part * size + n]
+    else:
+        for first in range(0, N, chunk):
+            count = min(chunk, N - first)
+            with nogil:
+                for n in prange(count, schedule="static", use_threads_if=threads):
+                    _prepare(
+                        &x[first + n, 0, 0, 0], &dy[first + n, 0, 0, 0], F, plane, &bands, image,
+                        kernels, &work[n * room], &totals[first + n, 0],
+                    )
+                source, step = &work[0], room
+                if not bands.copied:
+                    source, step = &x[first, 0, 0, 0], C * bands.size
+                # A thread takes its share of the tiles through all images, so that an image's
+                # planes stay in its cache meanwhile.
+                for part in prange(max_threads(), schedule="static", use_threads_if=threads):
+                    _add_products(
+                        source, step, &work[image], room, count, plane, F, &taps[0],
+                        taps.shape[0], &pixels[0], part * items // max_threads(),
+                        (part + 1) * items // max_threads(), kernels, &sums[0],
+                    )
     for group in range(panels):
         count = min(panel, F - group * panel)
         n = panel if count > lanes else lanes
@@ -221,12 +240,33 @@ cdef _weight_gradient(
             &sums[group * tiles * tile_size], n, taps.shape[0], count,
             &dw[0, 0, 0, 0] + group * panel * taps.shape[0], taps.shape[0],
         )
+    np.asarray(db)[:] = np.asarray(totals).sum(axis=0)
+
+
+cdef void _prepare(
+    const real *x,         # IN (C, H, W)
+    const real *dy,        # IN (F, plane)
+    Py_ssize_t F,
+    Py_ssize_t plane,
+    const Bands *bands,
+    Py_ssize_t image,
+    const Kernels *kernels,
+    real *work,            # OUT x between its zeros; dy with lanes of filters
+    double *totals,        # OUT (F,), the sums of dy's planes
+) noexcept nogil:
+    cdef Py_ssize_t f
+    if bands.copied:
+        _copy_band(x, bands, 0, work)
+    turn(dy, F, plane, kernels, work + image)
+    for f in range(F):
+        totals[f] = kernels.sum(dy + f * plane, plane)
 
 
 cdef void _add_products(
-    const real *source,     # IN (images, source_image)
-    Py_ssize_t source_image,
-    const real *gradients,  # IN (images, panels, plane, lanes of the panel)
+    const real *source,     # IN (C, source_plane) of each image
+    Py_ssize_t source_image,  # from an image to the next
+    const real *gradients,  # IN (panels, plane, lanes of the panel) of each image
+    Py_ssize_t gradient_image,
     Py_ssize_t images,
     Py_ssize_t plane,
     Py_ssize_t F,
@@ -240,7 +280,6 @@ cdef void _add_products(
 ) noexcept nogil:
     cdef Py_ssize_t lanes = kernels.lanes, panel = kernels.panel * lanes
     cdef Py_ssize_t tiles = (num_taps + kernels.rows - 1) // kernels.rows
-    cdef Py_ssize_t gradient_image = (F + panel - 1) // panel * panel * plane
     cdef Py_ssize_t n, item, group, tile, r, p, width
     cdef const void *rows[MOST_ROWS]
     for n in range(images):
@@ -259,24 +298,6 @@ cdef void _add_products(
                     NULL, 0, sums + group * tiles * kernels.rows * panel
                     + tile * kernels.rows * width,
                 )
-
-
-cdef _bias_gradient(
-    const real[:, :, :, ::1] dy,  # IN
-    real[::1] db,                 # OUT
-):
-    cdef Py_ssize_t n, f, N = dy.shape[0], F = dy.shape[1], pixels = dy.shape[2] * dy.shape[3]
-    cdef const Kernels *kernels = kernels_for(sizeof(real))
-    cdef double total
-
-    # db[f] = sum over n,i,j of dy[n,f,i,j]
-    for f in prange(
-        F, nogil=True, schedule="static", use_threads_if=N * F * pixels > WORTH_THREADS
-    ):
-        total = 0
-        for n in range(N):
-            total = total + kernels.sum(&dy[n, f, 0, 0], pixels)
-        db[f] = <real> total
 
 
 cdef _multiply(
@@ -411,20 +432,16 @@ cdef void _copy_band(
     cdef Py_ssize_t plane, q, h
     cdef Py_ssize_t before = max(0, min(bands.pitch, -bands.left))
     cdef Py_ssize_t end = max(before, min(bands.pitch, bands.width - bands.left))
+    memset(out, 0, bands.planes * bands.size * sizeof(real))
     for plane in range(bands.planes):
         for q in range(bands.source_rows):
             h = bands.top + row * bands.step_h + q
-            if h < 0 or h >= bands.height:
-                memset(out, 0, bands.pitch * sizeof(real))
-            else:
-                memset(out, 0, before * sizeof(real))
+            if h >= 0 and h < bands.height:
                 memcpy(
-                    out + before,
+                    out + plane * bands.size + q * bands.pitch + before,
                     image + (plane * bands.height + h) * bands.width + bands.left + before,
                     (end - before) * sizeof(real),
                 )
-                memset(out + end, 0, (bands.pitch - end) * sizeof(real))
-            out += bands.pitch
 
 
 cdef void _turn_channels(

@@ -7,5 +7,5 @@ def input_gradient(
     dy: Array, w: Array, dx: Array, *, stride: tuple[int, int], pad: tuple[int, int]
 ) -> None: ...
 def weight_gradient(
-    dy: Array, x: Array, dw: Array, *, stride: tuple[int, int], pad: tuple[int, int]
+    dy: Array, x: Array, dw: Array, db: Array, *, stride: tuple[int, int], pad: tuple[int, int]
 ) -> None: ...

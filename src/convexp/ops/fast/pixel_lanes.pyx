@@ -43,13 +43,15 @@ def input_gradient(dy, w, dx, *, stride, pad):
         _input_gradient[double](dy, w, stride, pad, dx)
 
 
-def weight_gradient(dy, x, dw, *, stride, pad):
-    """``dw`` of a convolution, from ``dy (N, F, H_out, W_out)``; ``dw`` is written."""
+def weight_gradient(dy, x, dw, db, *, stride, pad):
+    """``dw`` and ``db`` of a convolution, from ``dy (N, F, H_out, W_out)``; they are written."""
     dw[...] = 0
     if dy.dtype == np.float32:
         _weight_gradient[float](dy, x, stride, pad, dw)
+        _bias_gradient[float](dy, db)
     else:
         _weight_gradient[double](dy, x, stride, pad, dw)
+        _bias_gradient[double](dy, db)
 
 
 cdef _forward(
@@ -168,6 +170,24 @@ cdef _weight_gradient(
                     <int> min(kernels.dy_taps, run.plan.taps - t),
                     &dw[0, 0, 0, 0] + f * run.plan.taps,
                 )
+
+
+cdef _bias_gradient(
+    const real[:, :, :, ::1] dy,  # IN
+    real[::1] db,                 # OUT
+):
+    cdef const Kernels *kernels = kernels_for(sizeof(real))
+    cdef Py_ssize_t n, f, N = dy.shape[0], F = dy.shape[1], pixels = dy.shape[2] * dy.shape[3]
+    cdef double total
+
+    # db[f] = sum over n,i,j of dy[n,f,i,j]
+    for f in prange(
+        F, nogil=True, schedule="static", use_threads_if=N * F * pixels > WORTH_THREADS
+    ):
+        total = 0
+        for n in range(N):
+            total = total + kernels.sum(&dy[n, f, 0, 0], pixels)
+        db[f] = <real> total
 
 
 cdef class Pass:

@@ -54,12 +54,12 @@ def input_gradient(dy, w, dx, *, pad):
     return forward(dy, turned, no_bias, dx, pad=pad, rectify=False)
 
 
-def weight_gradient(dy, x, dw, *, pad):
-    """`filter_lanes.weight_gradient`, likewise; returns whether dw is finite."""
+def weight_gradient(dy, x, dw, db, *, pad):
+    """`filter_lanes.weight_gradient`, likewise; returns whether all is finite."""
     if dy.dtype == np.float32:
-        _weight_gradient[float](dy, x, dw, pad)
+        _weight_gradient[float](dy, x, dw, db, pad)
     else:
-        _weight_gradient[double](dy, x, dw, pad)
+        _weight_gradient[double](dy, x, dw, db, pad)
     return bool(np.isfinite(dw).all())
 
 
@@ -269,6 +269,7 @@ cdef _weight_gradient(
     const real[:, :, :, ::1] dy,  # IN
     const real[:, :, :, ::1] x,   # IN
     real[:, :, :, ::1] dw,        # OUT
+    real[::1] db,                 # OUT
     pad,
 ):
     cdef const Kernels *kernels = kernels_for(sizeof(real))
@@ -295,6 +296,7 @@ cdef _weight_gradient(
     cdef bint threads = N * F * height * width * C * 9 > WORTH_THREADS
     cdef Py_ssize_t parts = max_threads() if threads else 1
     cdef real[::1] work = room_for(room * parts, dw)
+    cdef double[:, ::1] totals = np.empty((N, F))
     cdef Py_ssize_t n, first, images, part, items = SQUARE * panels * groups
 
     sums[:] = 0
@@ -312,6 +314,7 @@ cdef _weight_gradient(
                 _transform_gradients(
                     &dy[first + n, 0, 0, 0], F, height, width, kernels,
                     &work[0] + threadid() * room, &gradients[0], n * tiles, gradient_step,
+                    &totals[first + n, 0],
                 )
             for part in prange(parts, schedule="static", use_threads_if=threads):
                 _add_products(
@@ -322,6 +325,7 @@ cdef _weight_gradient(
     with nogil:
         for n in prange(C, schedule="static", use_threads_if=threads):
             _transform_sums(&sums[0], n, C, F, kernels, &dw[0, 0, 0, 0])
+    np.asarray(db)[:] = np.asarray(totals).sum(axis=0)
 
 
 cdef void _transform_gradients(
@@ -334,6 +338,7 @@ cdef void _transform_gradients(
     real *to,            # OUT (panels, SQUARE, tiles, lanes of the panel), from tile first on
     Py_ssize_t first,
     Py_ssize_t step,     # from a square to the next
+    double *totals,      # OUT (F,), the sums of the planes
 ) noexcept nogil:
     cdef Py_ssize_t lanes = kernels.lanes, panel = kernels.panel * lanes
     cdef Py_ssize_t across = (width + 1) // 2, f, a, b, i, j, numbers
@@ -343,6 +348,8 @@ cdef void _transform_gradients(
     memset(zeros, 0, panel * sizeof(real))
     pixels += panel
     turn(image, F, height * width, kernels, pixels)
+    for f in range(F):
+        totals[f] = kernels.sum(image + f * height * width, height * width)
     for f from 0 <= f < F by panel:
         numbers = panel if F - f > lanes else lanes
         plane = pixels + f * height * width

@@ -50,7 +50,7 @@ def test_the_sdist_holds_what_a_build_needs_and_no_generated_file(dist: Path) ->
     with tarfile.open(sdist) as tar:
         inside = {name.partition("/")[2] for name in tar.getnames()}
     assert {"setup.py", "pyproject.toml", "LICENSE", "README.md", "conf/config.yaml"} <= inside
-    assert {"src/convexp/ops/fast/conv.pyx", "src/convexp/memory_pool.h"} <= inside
+    assert {"src/convexp/ops/fast/filter_lanes.pyx", "src/convexp/memory_pool.h"} <= inside
     assert not [n for n in inside if n.endswith((".c", ".so"))]
 
 

@@ -60,6 +60,7 @@ POOLED_CASES: list[tuple[Any, ...]] = [
     ((1, 16, 40, 40), (16, 16, 3, 3), 1, 0, 3, 3),
     ((2, 3, 20, 20), (12, 3, 1, 1), 1, 0, 17, 1),  # windows of more pixels than a byte counts
     ((2, 3, 8, 8), (5, 3, 3, 3), 1, 1, 2, 2),  # few filters
+    ((2, 3, 9, 8), (20, 3, 3, 3), (10**18, 2), 1, (1, 2), 2),  # a step beyond everything
     ((0, 3, 8, 8), (20, 3, 3, 3), 1, 1, 2, 2),  # no image
 ]
 

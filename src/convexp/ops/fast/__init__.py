@@ -17,14 +17,14 @@
 ``_planes.pyx``       from planes of pixels to pixels with lanes of filters, and back
 ``_kernels.pyx``      the micro-kernels (``kernels.h`` and what it includes) of the instruction set
 ``simd.h``            includes a header of kernels for each type and instruction set
-``_common.pxd``       the types
+``_common.pxd``       the types and the threads
 ====================  ==============================================================================
 
 At the bottom is one micro-kernel, ``multiply`` in ``filter_lanes.h``: a tile of rows x lanes of a
 matrix product stays in registers while the columns go by. The address of an element of the left
 matrix is its row's offset plus its column's, so an image's pixels and taps are such a matrix, which
 is never made. There is no im2col matrix, and no memory beyond inputs, outputs and work buffers of
-at most a few megabytes.
+a few megabytes, or of a few times one image where that is more.
 
 The instruction set is the best one of the processor at hand; the environment variable
 ``CONVEXP_ISA`` (baseline, avx2 or avx512), read at import, forces a lower one. The number of

@@ -1,4 +1,4 @@
-"""What the kernels share: the types, the threads, and a sum that is the same on every run."""
+"""What the kernels share: the types and the threads."""
 
 ctypedef fused real:
     float
@@ -19,16 +19,3 @@ cdef extern from *:
     #endif
     """
     int max_threads() nogil
-
-
-cdef inline double row_sum(const real *x, Py_ssize_t length) noexcept nogil:
-    """Sum of x[i] in double, in an order that only the length sets: eight interleaved sums, which
-    are independent, so that the processor overlaps them."""
-    cdef double[8] s = [0, 0, 0, 0, 0, 0, 0, 0]
-    cdef Py_ssize_t i, k
-    for i in range(0, length - 7, 8):
-        for k in range(8):
-            s[k] += x[i + k]
-    for i in range(length - length % 8, length):
-        s[i % 8] += x[i]
-    return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]))

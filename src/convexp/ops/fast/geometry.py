@@ -1,4 +1,4 @@
-"""Where things lie in the convolution's work buffer: all the index arithmetic, none of the sums.
+"""Where things lie in the work buffer of `pixel_lanes`: all the index arithmetic, none of the sums.
 
 The trick: columns (and rows) of an image are de-interleaved by stride phase, so that row ``r`` of
 the padded image becomes row ``r // stride`` of phase ``r % stride``. Then neighbouring outputs

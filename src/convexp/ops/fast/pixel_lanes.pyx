@@ -1,14 +1,15 @@
-"""Convolution: the compiled twin of `convexp.ops.naive.conv`.
+"""Convolution with lanes over pixels: a vector holds neighbouring pixels of one filter.
 
 All three passes copy a chunk of images into a zero-padded work buffer (`geometry.Buffer`) and
-then run one of the two micro-kernels of ``conv_kernel.h`` over it:
+then run one of the two micro-kernels of ``pixel_lanes.h`` over it:
 
 - forward: ``sum_over_taps``, a tile of filters x pixels in registers, over the taps (c, ii, jj);
 - input gradient: the same, dy being the source, over the taps (f, u, v) of each stride residue;
 - weight gradient: ``sum_over_pixels``, a tile of filters x taps in registers.
 
-Every number of a result is computed by one thread in an order that only the shapes set, so the
-results do not depend on the number of threads.
+The arrays are C-contiguous, of one dtype, and fit: `convexp.ops.fast.conv` sees to that. Every
+number of a result is computed by one thread in an order that only the shapes set, so the results
+do not depend on the number of threads.
 """
 
 import numpy as np

@@ -210,8 +210,9 @@ cdef _gradients_of_winners(
     cdef Py_ssize_t top = cache.conv.pad[0], left = cache.conv.pad[1]
     cdef Py_ssize_t pitch = (x.shape[3] + 2 * left) * C, size = (x.shape[2] + 2 * top) * pitch
     cdef Places places = _places(
-        dy.shape[2], dy.shape[3], cache.size, cache.stride, cache.conv.stride[0] * pitch,
-        cache.conv.stride[1] * C,
+        dy.shape[2], dy.shape[3], cache.size, cache.stride,
+        min(cache.conv.stride[0], x.shape[2] + 2 * top) * pitch,
+        min(cache.conv.stride[1], x.shape[3] + 2 * left) * C,
     )
     cdef Py_ssize_t chunk = max(1, min(N, CHUNK_BYTES // <Py_ssize_t> (size * sizeof(real))))
     # The last vector of a patch's row may go beyond it.

@@ -98,7 +98,7 @@ def describe(threads: int) -> dict[str, str]:
         "processors": str(os.cpu_count()),
         "threads": str(threads),
         "instructions": f"{platform.machine()}, {level}",
-        "system": f"{platform.system()} {platform.release()}",
+        "system": f"{platform.system()} {platform.release().partition('-')[0]}",
     }
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Indices = npt.NDArray[np.intp]
+from convexp.ops.fast.geometry import Indices, check_extent
 
 BAND_BYTES = 1 << 18
 """What a band reads and computes: it stays in a second-level cache."""
@@ -31,9 +31,6 @@ PIXELS = 64
 
 TILES = 32
 """The same for tiles of 2x2 pixels."""
-
-LARGEST = 1 << 48
-"""Rows or columns, with padding: no array is longer, and no sum of a few of them overflows."""
 
 
 @dataclass(frozen=True)
@@ -106,11 +103,8 @@ def forward(
         ValueError: the padding is longer than any array.
     """
     N, C, H, W = x
-    for length, zeros in zip((H, W), pad, strict=True):
-        if length + 2 * zeros > LARGEST:
-            raise ValueError(
-                f"a pad of {zeros} makes an image of {length + 2 * zeros} rows or columns"
-            )
+    check_extent(H, pad[0])
+    check_extent(W, pad[1])
     steps = _steps(x, stride, pad)
     grid = Grid(range(out[0]), range(out[1]), C, H, W, *pad, *steps, *window)
     bands = _cut(grid, N, itemsize, lanes, pool_height, pool_step)

@@ -99,8 +99,8 @@ def forward(
         ValueError: the padding is longer than any array.
     """
     (H, W), (HH, WW), (H_out, W_out) = image, window, out
-    _check_extent(H, pad[0])
-    _check_extent(W, pad[1])
+    check_extent(H, pad[0])
+    check_extent(W, pad[1])
     # With a step beyond the padded image there is one window all the same.
     step_h, step_w = min(stride[0], H + 2 * pad[0]), min(stride[1], W + 2 * pad[1])
     buffer = Buffer(
@@ -217,6 +217,7 @@ def _correlation(
     )
 
 
-def _check_extent(length: int, pad: int) -> None:
+def check_extent(length: int, pad: int) -> None:
+    """Raise a ValueError if an image with that padding is longer than any array."""
     if length + 2 * pad > LARGEST:
         raise ValueError(f"a pad of {pad} makes an image of {length + 2 * pad} rows or columns")

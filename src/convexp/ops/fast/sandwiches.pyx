@@ -89,12 +89,12 @@ def conv_relu_pool_forward(x, w, b, *, stride, pad, size, pool_stride):
         MemoryError: there is no room for the output or the work buffer.
     """
     cache, shape = conv.prepare(x, w, b, stride=stride, pad=pad)
-    y = np.empty(max_pool_shape(shape, size=size, stride=pool_stride), cache.x.dtype)
+    y_shape = max_pool_shape(shape, size=size, stride=pool_stride)
     size = as_pair(size, "size", least=1)
     step = as_pair(pool_stride, "stride", least=1)
     step = min(step[0], shape[2]), min(step[1], shape[3])  # beyond the image it is all one
-    winners = np.empty(y.shape, np.uint8)
     if conv.can_pool(cache, size):
+        y, winners = np.empty(y_shape, cache.x.dtype), np.empty(y_shape, np.uint8)
         conv.compute(cache, y, rectify=True, pool=(size, step), winners=winners)
         return y, Pooled(cache, winners, size, step, shape)
     a, conv_cache = conv_relu_forward(x, w, b, stride=stride, pad=pad)

@@ -82,7 +82,7 @@ def test_a_run_holds_what_was_done_and_what_came_out(swept: Path) -> None:
     metrics = run.data.metrics
     for name in ("train/accuracy", "val/accuracy", "learning_rate", "images_per_second"):
         assert [step for step, _ in history(swept, run, name)][-2:] == [3, 6], name
-    for op in ("conv", "max_pool"):
+    for op in ("conv_relu_pool", "affine"):
         assert metrics[f"time/{op}.forward"] > 0
         assert metrics[f"time/{op}.backward"] > 0
     assert metrics["best/val_accuracy"] == max(

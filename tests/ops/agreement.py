@@ -46,6 +46,11 @@ CONV_CASES = [
     ConvCase((2, 140, 4, 8), (9, 140, 1, 1)),  # sums longer than a block
     ConvCase((2, 6, 9, 11), (20, 6, 5, 5), stride=(2, 1), pad=(2, 2)),  # lanes over filters
     ConvCase((70, 9, 2, 2), (41, 9, 2, 2), pad=(1, 0)),
+    ConvCase((3, 3, 12, 32), (32, 3, 7, 7), pad=(3, 3)),  # tall filters, two rows at a time
+    ConvCase((2, 3, 9, 11), (33, 3, 7, 5), stride=(1, 2), pad=(3, 0)),
+    ConvCase((20, 2, 8, 8), (40, 2, 5, 5), pad=(0, 4)),
+    ConvCase((1, 4, 7, 20), (9, 4, 4, 3), stride=(1, 3), pad=(5, 1)),
+    ConvCase((2, 24, 40, 6), (16, 24, 5, 3), pad=(2, 1)),  # several bands of rows
     ConvCase((1, 12, 3, 1100), (12, 12, 1, 3), stride=(1, 2)),  # rows longer than a block
 ]
 

@@ -24,6 +24,9 @@ def all_passes(ops: Ops) -> list[Array]:
     for stride, batch in ((1, 7), (2, 7), (1, 1)):
         y, cache = ops.conv.forward(x[:batch], w, b, stride=stride, pad=1)
         results += y, *ops.conv.backward(y, cache)
+    tall = rng.standard_normal((11, 5, 5, 5)).astype(np.float32)
+    y, cache = ops.conv.forward(x, tall, b, stride=1, pad=2)
+    results += y, *ops.conv.backward(y, cache)
     # What takes other kernels: 1x1 and 3x3 filters, sandwiches, an affine map.
     many = np.concatenate([x, x, x, x], axis=1)[:, :17]
     for window, pad in ((1, 0), (3, 1)):
@@ -89,6 +92,7 @@ print(len(os.listdir("/proc/self/task")) - before, has_openmp)
 CALLS = {
     "conv": "ops.conv.forward(x, x[:2, :, :3, :3], x[:2, 0, 0, 0], stride=1, pad=1)",
     "winograd": "ops.conv.forward(x, x[:16, :, :3, :3], x[:12, 0, 0, 0], stride=1, pad=1)",
+    "toom_cook": "ops.conv.forward(x, x[:, :, :5, :5], x[:, 0, 0, 0], stride=1, pad=2)",
     "pointwise": "ops.conv.forward(x, x[:, :, :1, :1], x[:, 0, 0, 0], stride=1, pad=0)",
     "affine": "ops.affine.forward(x.reshape(12, -1), np.ones((7680, 9), np.float32), np.ones(9))",
     "max_pool": "ops.max_pool.forward(x, size=2, stride=2)",

@@ -1,13 +1,15 @@
 """The compiled backend: Cython and C twins of `convexp.ops.naive`, with the same names.
 
 ====================  ==============================================================================
-``conv.py``           convolution: which of the next four computes what
+``conv.py``           convolution: which of the next five computes what
 ``winograd.pyx``      3x3 filters and stride 1: 16 products in place of 36
+``toom_cook.pyx``     few channels and tall filters: HH + 1 products of rows in place of 2 * HH
 ``filter_lanes.pyx``  any convolution; a vector holds one pixel of many filters
 ``pixel_lanes.pyx``   few filters, or few taps; a vector holds many pixels of one filter
 ``pointwise.pyx``     1x1 filters
-``bands.py``          where rows, taps and pixels lie for the first two of them
+``bands.py``          where rows, taps and pixels lie for the first three of them
 ``geometry.py``       the same for ``pixel_lanes``
+``transforms.py``     the matrices of ``toom_cook``
 ``sandwiches.pyx``    convolution, rectifier and pool in one pass
 ``affine.pyx``        the affine map
 ``max_pool.pyx``      max-pooling; ``pool_kernel.h`` has the loops of its forward pass

@@ -57,6 +57,20 @@ cdef extern from "kernel_types.h" nogil:
             const void *x, Py_ssize_t pitch, const Py_ssize_t *offsets, const void *dy,
             Py_ssize_t count, int height, int nv, void *sums,
         ) noexcept nogil
+        int pair_pixels
+        void mix_rows(
+            const void *const *rows, int n, const void *matrix, Py_ssize_t count, void *out,
+            Py_ssize_t out_step,
+        ) noexcept nogil
+        void spread_pair(
+            const void *upper, const void *lower, int n, const void *mix, Py_ssize_t count,
+            void *out, Py_ssize_t out_step,
+        ) noexcept nogil
+        int pair_of_rows(
+            int nv, const void *v, Py_ssize_t v_step, Py_ssize_t step, Py_ssize_t pixels,
+            const Py_ssize_t *columns, Py_ssize_t depth, const void *u, int n, const void *mix,
+            const void *bias, int rectify, void *upper, void *lower,
+        ) noexcept nogil
 
     enum:
         DEAD

@@ -201,6 +201,58 @@ def winograd(
 
 
 @lru_cache(maxsize=64)
+def row_pairs(
+    x: tuple[int, int, int, int],
+    window: tuple[int, int],
+    out: tuple[int, int],
+    stride: tuple[int, int],
+    pad: tuple[int, int],
+    itemsize: int,
+    lanes: int,
+    pool_height: int,
+    pool_step: int,
+) -> Pass:
+    """A convolution with vertical stride 1, its bands of whole pairs of rows, with taps (c, jj).
+
+    What a band reads are rows of all channels, each already the combination of a pair's rows.
+
+    Raises:
+        ValueError: the padding is longer than any array.
+    """
+    N, C, H, W = x
+    check_extent(H, pad[0])
+    check_extent(W, pad[1])
+    steps = _steps(x, stride, pad)
+    grid = Grid(range(out[0]), range(out[1]), C, H, W, *pad, *steps, *window)
+    pitch = (out[1] - 1) * steps[1] + window[1]
+    step = lcm(2, pool_step)
+    number = -(-((out[0] - pool_height) // pool_step + 1) * pool_step // step)
+    pair_bytes = ((window[0] + 1) * C * pitch + 2 * out[1] * lanes) * itemsize
+    count = max(-(-number * (step // 2) * pair_bytes // BAND_BYTES), -(-ITEMS // max(N, 1)))
+    together = -(-number // min(count, number))
+    count = -(-number // together)
+    rows = together * step + max(0, pool_height - pool_step)
+    bands = Bands(grid, True, 1, rows, together * step, count, 1, pitch, C * pitch)
+    c, jj = np.ogrid[:C, : window[1]]
+    return Pass(bands, _flat(c * pitch + jj), 0, out[1], 1, slice(None), slice(None))
+
+
+@lru_cache(maxsize=64)
+def pairs_of_image(
+    x: tuple[int, int, int, int],
+    window: tuple[int, int],
+    out: tuple[int, int],
+    stride: tuple[int, int],
+    pad: tuple[int, int],
+) -> tuple[Pass, Indices]:
+    """`row_pairs` with all rows in one band, and the offsets of its pixels, pair after pair."""
+    run = row_pairs(x, window, out, stride, pad, 1, 0, out[0], out[0])
+    pair = (window[0] + 1) * run.bands.size
+    pairs, columns = np.ogrid[: -(-out[0] // 2), : out[1]]
+    return run, _flat(pairs * pair + columns * run.bands.grid.step_w)
+
+
+@lru_cache(maxsize=64)
 def count_up(length: int, step: int = 1) -> Indices:
     """``0, step, 2 * step, ...``: so many offsets."""
     return _flat(np.arange(0, length * step, step))

@@ -2,6 +2,7 @@
 
 ================  ==================================================================================
 `winograd`        3x3 filters and stride 1: 16 products in place of 36
+`toom_cook`       few channels and tall filters: HH + 1 products of rows in place of 2 * HH
 `pointwise`       1x1 filters: a matrix product of planes
 `pixel_lanes`     a vector holds neighbouring pixels: few filters, or few taps and long rows
 `filter_lanes`    a vector holds a pixel of many filters: everything else
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from convexp.ops.fast import filter_lanes, pixel_lanes, pointwise, winograd
+from convexp.ops.fast import filter_lanes, pixel_lanes, pointwise, toom_cook, winograd
 from convexp.ops.shapes import Array, Pair, as_pair, check_gradient, conv_shape, float_dtype
 
 Winners = npt.NDArray[np.uint8]
@@ -134,6 +135,8 @@ def compute(
     then: dict[str, Any] = {"rectify": rectify, "pool": pool, "winners": winners}
     if _winograd(cache) and winograd.forward(x, w, b, y, pad=pad, **then):
         return
+    if _toom_cook(cache) and toom_cook.forward(x, w, b, y, stride=stride, pad=pad, **then):
+        return
     if len(w) > FEW and rectify:
         filter_lanes.forward(x, w, b, y, stride=stride, pad=pad, **then)
     elif _pointwise(cache):
@@ -162,6 +165,8 @@ def _weight_gradient(dy: Array, cache: Cache, dw: Array, db: Array) -> None:
     x, w, _, stride, pad = cache
     if _winograd(cache) and winograd.weight_gradient(dy, x, dw, db, pad=pad):
         return
+    if _toom_cook(cache) and toom_cook.weight_gradient(dy, x, dw, db, stride=stride, pad=pad):
+        return
     if len(w) <= FEW:
         pixel_lanes.weight_gradient(dy, x, dw, db, stride=stride, pad=pad)
     else:
@@ -172,6 +177,8 @@ def _weight_gradient(dy: Array, cache: Cache, dw: Array, db: Array) -> None:
 FEW = 8  # filters that fill half of a vector at most
 FEW_TAPS = 256  # with which turning lanes of filters into planes takes a large part of the time
 LANES = 16  # of float32 in the longest vector
+TALL = 4  # rows of filters from which on a transform of their columns pays
+LONG = 10  # products that an output row's transform is shared by, likewise
 ENOUGH = 16  # channels and filters from which on Winograd's transforms cost less than they save
 
 
@@ -180,6 +187,13 @@ def _winograd(cache: Cache) -> bool:
     if window != [3, 3] or cache.stride != (1, 1) or max(cache.pad) > 2:
         return False
     return bool(min(F, C) >= ENOUGH)
+
+
+def _toom_cook(cache: Cache) -> bool:
+    F, C, HH, WW = cache.w.shape
+    if cache.stride[0] != 1 or HH < TALL or C * WW < LONG:
+        return False
+    return F > FEW and toom_cook.can_multiply(cache.w)
 
 
 def _pointwise(cache: Cache) -> bool:

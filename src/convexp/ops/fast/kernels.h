@@ -39,6 +39,7 @@ typedef real loose_brief;
  *   multiply          ROWS * PANEL + PANEL + 1 of them
  *   sum_over_taps     nf * VECTORS(nf) + VECTORS(nf) + 1, for nf <= FILTERS
  *   sum_over_pixels   DY_FILTERS * DY_TAPS + DY_TAPS + 1
+ *   pair_of_rows      3 * PAIR_PIXELS * PANEL + PANEL + 1
  * Where a product and a sum are two instructions, there is one more. */
 #define PANEL 2
 #define DY_FILTERS 4
@@ -47,22 +48,26 @@ typedef real loose_brief;
 #define FILTERS 8
 #define VECTORS(nf) ((nf) <= 4 ? 6 : 3)
 #define DY_TAPS 6
+#define PAIR_PIXELS 4
 #elif MULTIPLY_ADD
 #define ROWS 6
 #define FILTERS 4
 #define VECTORS(nf) ((nf) <= 2 ? 4 : 3)
 #define DY_TAPS 3
+#define PAIR_PIXELS 2
 #else
 #define ROWS 4
 #define FILTERS 4
 #define VECTORS(nf) ((nf) <= 2 ? 4 : 2)
 #define DY_TAPS 2
+#define PAIR_PIXELS 2
 #endif
 
 #include "filter_lanes.h"
 #include "pixel_lanes.h"
 #include "winograd.h"
 #include "patches.h"
+#include "toom_cook.h"
 
 static const Kernels KERNEL(kernels, real, LEVEL) = {
     LANES,
@@ -76,6 +81,9 @@ static const Kernels KERNEL(kernels, real, LEVEL) = {
     KERNEL(output_tile, real, LEVEL), KERNEL(gradient_square, real, LEVEL),
     KERNEL(taps_square, real, LEVEL),
     (int)(sizeof(brief) / sizeof(real)), KERNEL(add_patches, real, LEVEL),
+    REGISTERS == 32 ? PAIR_PIXELS : 0,
+    KERNEL(mix_rows, real, LEVEL), KERNEL(spread_pair, real, LEVEL),
+    KERNEL(pair_of_rows, real, LEVEL),
 };
 
 #undef LANES
@@ -90,5 +98,6 @@ static const Kernels KERNEL(kernels, real, LEVEL) = {
 #undef FILTERS
 #undef VECTORS
 #undef DY_TAPS
+#undef PAIR_PIXELS
 
 #endif

@@ -9,7 +9,7 @@ static ALWAYS_INLINE TARGET void KERNEL(add_rows, real, LEVEL)(
     const real *dy, Py_ssize_t count, real *sums)
 {
     enum { SHORT = (int)(sizeof(brief) / sizeof(real)) };
-    brief acc[4][6];
+    brief acc[8][6];
     UNROLL for (int i = 0; i < nr; i++)
         UNROLL for (int v = 0; v < nv; v++) acc[i][v] = (brief){0};
     for (Py_ssize_t k = 0; k < count; k++) {
@@ -28,19 +28,25 @@ static TARGET void KERNEL(add_patches, real, LEVEL)(
     int height, int nv, void *sums_)
 {
     const int lanes_of_row = nv * (int)(sizeof(brief) / sizeof(real));
-    const int most = nv <= 3 ? 4 : nv == 4 ? 3 : 2; /* rows: twelve vectors of sums */
+    /* Rows at a time: their sums stay in the registers. */
+    const int most = REGISTERS == 32 && nv <= 3 ? 8 : nv <= 3 ? 4 : nv == 4 ? 3 : 2;
     for (int row = 0; row < height; row += most) {
         const real *x = (const real *)x_ + row * pitch;
         real *sums = (real *)sums_ + row * lanes_of_row;
-        switch (nv * 8 + (height - row < most ? height - row : most)) {
+        switch (nv * 10 + (height - row < most ? height - row : most)) {
 #define ROWS_OF(nr, nv)                                                                          \
-    case (nv) * 8 + (nr):                                                                        \
+    case (nv) * 10 + (nr):                                                                        \
         KERNEL(add_rows, real, LEVEL)(                                                           \
             nr, nv, x, pitch, offsets, (const real *)dy, count, sums);                           \
         break;
             ROWS_OF(1, 1) ROWS_OF(2, 1) ROWS_OF(3, 1) ROWS_OF(4, 1)
             ROWS_OF(1, 2) ROWS_OF(2, 2) ROWS_OF(3, 2) ROWS_OF(4, 2)
             ROWS_OF(1, 3) ROWS_OF(2, 3) ROWS_OF(3, 3) ROWS_OF(4, 3)
+#if REGISTERS == 32
+            ROWS_OF(5, 1) ROWS_OF(6, 1) ROWS_OF(7, 1) ROWS_OF(8, 1)
+            ROWS_OF(5, 2) ROWS_OF(6, 2) ROWS_OF(7, 2) ROWS_OF(8, 2)
+            ROWS_OF(5, 3) ROWS_OF(6, 3) ROWS_OF(7, 3) ROWS_OF(8, 3)
+#endif
             ROWS_OF(1, 4) ROWS_OF(2, 4) ROWS_OF(3, 4)
             ROWS_OF(1, 5) ROWS_OF(2, 5)
             ROWS_OF(1, 6) ROWS_OF(2, 6)

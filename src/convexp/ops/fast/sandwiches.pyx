@@ -267,7 +267,6 @@ cdef double _add_winners(
 ) noexcept nogil:
     """Add the patches of a plane's winners, each times its dy; returns the sum of these dy."""
     cdef Py_ssize_t q = 0, i, j, count = 0
-    cdef double total = 0
     for i in range(places.windows // places.columns):
         for j in range(places.columns):
             # Every window is noted, and the next one over it if it was dead: a branch that is
@@ -278,10 +277,8 @@ cdef double _add_winners(
             alive[count] = dy[q]
             count += winners[q] != DEAD
             q += 1
-    for q in range(count):
-        total += alive[q]
     kernels.add_patches(image, pitch, offsets, alive, count, <int> HH, <int> nv, sums)
-    return total
+    return kernels.sum(alive, count)
 
 
 cdef void _channels_side_by_side(

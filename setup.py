@@ -13,6 +13,9 @@ from setuptools.command.build_ext import build_ext
 SOURCE = Path("src")
 FOLDERS = [SOURCE / "convexp", SOURCE / "convexp" / "ops" / "fast"]
 
+# CONVEXP_SANITIZE=address builds with a sanitizer of the compiler's; `make sanitize` runs it.
+SANITIZE = os.environ.get("CONVEXP_SANITIZE")
+
 # Directives of the whole tree. CONVEXP_DEBUG=1 builds with bounds checks.
 DEBUG = os.environ.get("CONVEXP_DEBUG") == "1"
 DIRECTIVES = {
@@ -74,6 +77,9 @@ class BuildExt(build_ext):
         # A square root that need not set errno is one instruction, of a vector too.
         gcc_alike = self.compiler.compiler_type != "msvc"
         optimize = ["-O3", "-fno-math-errno"] if gcc_alike else ["/O2"]
+        if SANITIZE:
+            optimize += [f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer", "-g"]
+            link_flags = [*link_flags, f"-fsanitize={SANITIZE}"]
         for extension in self.extensions:
             extension.extra_compile_args += optimize + compile_flags
             extension.extra_link_args += link_flags

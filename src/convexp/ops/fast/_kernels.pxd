@@ -15,8 +15,9 @@ cdef extern from "kernel_types.h" nogil:
         int lanes
         int rows, panel
         void multiply(
-            int nv, const void *const *rows, const Py_ssize_t *columns, Py_ssize_t depth,
+            int nr, int nv, const void *const *rows, const Py_ssize_t *columns, Py_ssize_t depth,
             const void *b, Py_ssize_t b_pitch, const void *start, int rectify, void *c,
+            Py_ssize_t c_pitch,
         ) noexcept nogil
         void transpose(
             const void *source, Py_ssize_t in_pitch, Py_ssize_t rows, Py_ssize_t columns,

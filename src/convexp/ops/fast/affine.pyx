@@ -183,9 +183,10 @@ cdef void _forward_part(
                 for r in range(kernels.rows):  # the last tile repeats the last image
                     rows[r] = features + min(n + r, images - 1) * DEPTH
                 kernels.multiply(
-                    <int> (width // lanes), rows, columns, depth, weights + m * DEPTH, width,
+                    kernels.rows, <int> (width // lanes), rows, columns, depth,
+                    weights + m * DEPTH, width,
                     nothing if d == begin else NULL, 0,
-                    sums + m * (IMAGES + MOST_ROWS) + n * width,
+                    sums + m * (IMAGES + MOST_ROWS) + n * width, width,
                 )
         d += DEPTH
         if d >= end:
@@ -241,9 +242,10 @@ cdef void _input_part(
                 for r in range(kernels.rows):  # the last tile repeats the last feature
                     rows[r] = w + min(d + r, last - 1) * M + m
                 kernels.multiply(
-                    <int> (width // lanes), rows, columns, min(<Py_ssize_t> DEPTH, M - m),
+                    kernels.rows, <int> (width // lanes), rows, columns,
+                    min(<Py_ssize_t> DEPTH, M - m),
                     turned + n * M + m * width, width, nothing if m == 0 else NULL, 0,
-                    c + (d - first) * width,
+                    c + (d - first) * width, width,
                 )
         kernels.transpose(c, width, last - first, min(width, N - n), dx + n * D + first, D)
 
@@ -302,9 +304,10 @@ cdef void _weight_part(
                 for r in range(kernels.rows):  # the last tile repeats the last feature
                     rows[r] = work + n * FEATURES + min(d + r, last - first - 1)
                 kernels.multiply(
-                    <int> (width // lanes), rows, columns, min(<Py_ssize_t> DEPTH, N - n),
+                    kernels.rows, <int> (width // lanes), rows, columns,
+                    min(<Py_ssize_t> DEPTH, N - n),
                     gradients + m * N + n * width, width, nothing if n == 0 else NULL, 0,
-                    c + d * width,
+                    c + d * width, width,
                 )
         for d in range(last - first):
             memcpy(

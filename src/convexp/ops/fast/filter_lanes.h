@@ -7,17 +7,18 @@ static ALWAYS_INLINE TARGET vec KERNEL(rectified, real, LEVEL)(vec v)
 }
 
 /* c[r,l] = start[l] + sum over k of rows[r][columns[k]] * b[k,l]
- * for ROWS rows and nv vectors of lanes; without a start the sum is added to c. An element of the
- * left matrix lies at its row's place plus its column's: so the pixels and the taps of an image
- * are such a matrix, and need not be copied into one. nv is a constant where this is inlined:
- * then acc is registers. */
+ * for nr rows and nv vectors of lanes, with a row of c at every c_pitch; without a start the sum is
+ * added to c. An element of the left matrix lies at its row's place plus its column's: so the
+ * pixels and the taps of an image are such a matrix, and need not be copied into one. nr and nv
+ * are constants where this is inlined: then acc is registers. */
 static ALWAYS_INLINE TARGET void KERNEL(multiply_tile, real, LEVEL)(
-    const int nv, const real *const *rows, const Py_ssize_t *columns, Py_ssize_t depth,
-    const real *b, Py_ssize_t b_pitch, const real *start, int rectify, real *c)
+    const int nr, const int nv, const real *const *rows, const Py_ssize_t *columns,
+    Py_ssize_t depth, const real *b, Py_ssize_t b_pitch, const real *start, int rectify, real *c,
+    Py_ssize_t c_pitch)
 {
     const real *a[ROWS];
     vec acc[ROWS][PANEL];
-    UNROLL for (int r = 0; r < ROWS; r++) {
+    UNROLL for (int r = 0; r < nr; r++) {
         a[r] = rows[r];
         UNROLL for (int v = 0; v < nv; v++)
             acc[r][v] = start ? (vec) * (const loose *)(start + v * LANES) : (vec){0};
@@ -26,29 +27,42 @@ static ALWAYS_INLINE TARGET void KERNEL(multiply_tile, real, LEVEL)(
         const Py_ssize_t column = columns[k];
         vec right[PANEL];
         UNROLL for (int v = 0; v < nv; v++) right[v] = *(const loose *)(b + v * LANES);
-        UNROLL for (int r = 0; r < ROWS; r++)
+        UNROLL for (int r = 0; r < nr; r++)
             UNROLL for (int v = 0; v < nv; v++) acc[r][v] += a[r][column] * right[v];
     }
-    UNROLL for (int r = 0; r < ROWS; r++)
+    UNROLL for (int r = 0; r < nr; r++)
         UNROLL for (int v = 0; v < nv; v++) {
-            loose *to = (loose *)(c + (r * nv + v) * LANES);
+            loose *to = (loose *)(c + r * c_pitch + v * LANES);
             if (!start) acc[r][v] += *to;
             *to = rectify ? KERNEL(rectified, real, LEVEL)(acc[r][v]) : acc[r][v];
         }
 }
 
 static TARGET void KERNEL(multiply, real, LEVEL)(
-    int nv, const void *const *rows, const Py_ssize_t *columns, Py_ssize_t depth, const void *b,
-    Py_ssize_t b_pitch, const void *start, int rectify, void *c)
+    int nr, int nv, const void *const *rows, const Py_ssize_t *columns, Py_ssize_t depth,
+    const void *b, Py_ssize_t b_pitch, const void *start, int rectify, void *c, Py_ssize_t c_pitch)
 {
-#define MULTIPLY(n)                                                                              \
-    KERNEL(multiply_tile, real, LEVEL)(n, (const real *const *)rows, columns, depth,             \
-        (const real *)b, b_pitch, (const real *)start, rectify, (real *)c)
-    if (nv == 1)
-        MULTIPLY(1);
-    else
-        MULTIPLY(PANEL);
-#undef MULTIPLY
+#define TILE(r, v)                                                                               \
+    KERNEL(multiply_tile, real, LEVEL)(r, v, (const real *const *)rows, columns, depth,          \
+        (const real *)b, b_pitch, (const real *)start, rectify, (real *)c, c_pitch)
+#define TILES(r)                                                                                 \
+    case r:                                                                                      \
+        if (nv == 1)                                                                             \
+            TILE(r, 1);                                                                          \
+        else                                                                                     \
+            TILE(r, PANEL);                                                                      \
+        break;
+    switch (nr) {
+        TILES(1) TILES(2) TILES(3) TILES(4)
+#if ROWS > 4
+        TILES(5) TILES(6)
+#endif
+#if ROWS > 6
+        TILES(7) TILES(8)
+#endif
+    }
+#undef TILES
+#undef TILE
 }
 
 /* out[j * out_pitch + i] = in[i * in_pitch + j]: between lanes over pixels and lanes over filters.

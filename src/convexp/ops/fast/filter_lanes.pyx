@@ -293,10 +293,10 @@ cdef void _add_products(
                         + taps[min(tile * kernels.rows + r, num_taps - 1)]
                     )
                 kernels.multiply(
-                    <int> (width // lanes), rows, pixels + p, min(PIXELS, plane - p),
+                    kernels.rows, <int> (width // lanes), rows, pixels + p, min(PIXELS, plane - p),
                     gradients + n * gradient_image + group * panel * plane + p * width, width,
                     NULL, 0, sums + group * tiles * kernels.rows * panel
-                    + tile * kernels.rows * width,
+                    + tile * kernels.rows * width, width,
                 )
 
 
@@ -416,9 +416,9 @@ cdef inline void _product_of(
                 else:
                     rows[r] = rows[r - 1]
             kernels.multiply(
-                <int> (width // kernels.lanes), rows, product.offsets + tap, depth,
+                kernels.rows, <int> (width // kernels.lanes), rows, product.offsets + tap, depth,
                 weights + tap * width, width, bias if tap == 0 else NULL,
-                product.rectify and tap + depth == product.taps, c + p * width,
+                product.rectify and tap + depth == product.taps, c + p * width, width,
             )
         tap += depth
         if tap >= product.taps:

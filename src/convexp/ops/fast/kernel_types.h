@@ -31,8 +31,9 @@ typedef struct {
     /* filter_lanes.h */
     int rows, panel;
     void (*multiply)(
-        int nv, const void *const *rows, const Py_ssize_t *columns, Py_ssize_t depth,
-        const void *b, Py_ssize_t b_pitch, const void *start, int rectify, void *c);
+        int nr, int nv, const void *const *rows, const Py_ssize_t *columns, Py_ssize_t depth,
+        const void *b, Py_ssize_t b_pitch, const void *start, int rectify, void *c,
+        Py_ssize_t c_pitch);
     void (*transpose)(
         const void *in, Py_ssize_t in_pitch, Py_ssize_t rows, Py_ssize_t columns, void *out,
         Py_ssize_t out_pitch);

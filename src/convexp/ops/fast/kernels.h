@@ -36,7 +36,7 @@ typedef real loose_brief;
 #endif
 
 /* The tiles that the registers hold:
- *   multiply          ROWS * PANEL + PANEL + 1 of them
+ *   multiply          nr * PANEL + PANEL + 1 of them, for nr <= ROWS
  *   sum_over_taps     nf * VECTORS(nf) + VECTORS(nf) + 1, for nf <= FILTERS
  *   sum_over_pixels   DY_FILTERS * DY_TAPS + DY_TAPS + 1
  *   pair_of_rows      3 * PAIR_PIXELS * PANEL + PANEL + 1

@@ -106,8 +106,9 @@ cdef void _part(
                 panel, pitch = work, width
             for k from 0 <= k < K by DEPTH:
                 kernels.multiply(
-                    kernels.panel, rows, columns + k, min(<Py_ssize_t> DEPTH, K - k),
+                    kernels.rows, kernels.panel, rows, columns + k, min(<Py_ssize_t> DEPTH, K - k),
                     panel + k * pitch, pitch, nothing if k == 0 else NULL, 0, tile,
+                    width,
                 )
             kernels.add_to_rows(
                 tile, width, min(<Py_ssize_t> kernels.rows, M - m), min(width, last - p), b + m,

@@ -171,12 +171,12 @@ cdef bint _forward_band(
                     for r in range(kernels.rows):  # the last one repeats the last tile
                         points[r] = v + square * v_step + min(tile + r, tiles - 1) * depth
                     kernels.multiply(
-                        <int> (width // lanes), points, product.offsets + k,
+                        kernels.rows, <int> (width // lanes), points, product.offsets + k,
                         min(<Py_ssize_t> DEPTH, C - k),
                         <const real *> product.weights + f * SQUARE * C
                         + (square * C + k) * width,
                         width, nothing if k == 0 else NULL, 0,
-                        m + square * m_step + tile * width,
+                        m + square * m_step + tile * width, width,
                     )
         for tile in range(tiles):
             for square in range(SQUARE):
@@ -400,10 +400,10 @@ cdef void _add_products(
                         inputs + square * input_step + min(group * kernels.rows + r, C - 1)
                     )
                 kernels.multiply(
-                    <int> (width // lanes), rows, columns + tile,
+                    kernels.rows, <int> (width // lanes), rows, columns + tile,
                     min(<Py_ssize_t> DEPTH, tiles - tile),
                     gradients + (f // panel * SQUARE + square) * gradient_step + tile * width,
-                    width, NULL, 0, sums + item * kernels.rows * panel,
+                    width, NULL, 0, sums + item * kernels.rows * panel, width,
                 )
 
 

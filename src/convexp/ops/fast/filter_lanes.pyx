@@ -175,7 +175,7 @@ cdef _weight_gradient(
     cdef Bands bands = as_struct(run)
     cdef const Py_ssize_t[::1] taps = tap_offsets, pixels = pixel_offsets
     cdef Py_ssize_t tiles = (taps.shape[0] + kernels.rows - 1) // kernels.rows, items
-    cdef Py_ssize_t tile_size = kernels.rows * panel, size = panels * tiles * tile_size
+    cdef Py_ssize_t size = panels * taps.shape[0] * panel
     cdef Py_ssize_t image = C * bands.size if bands.copied else 0
     cdef Py_ssize_t room = image + panels * panel * plane
     # Either the images are shared out, each part of them with sums of its own, or, where the sums
@@ -237,7 +237,7 @@ cdef _weight_gradient(
         count = min(panel, F - group * panel)
         n = panel if count > lanes else lanes
         kernels.transpose(
-            &sums[group * tiles * tile_size], n, taps.shape[0], count,
+            &sums[group * panel * taps.shape[0]], n, taps.shape[0], count,
             &dw[0, 0, 0, 0] + group * panel * taps.shape[0], taps.shape[0],
         )
     np.asarray(db)[:] = np.asarray(totals).sum(axis=0)
@@ -276,27 +276,25 @@ cdef void _add_products(
     Py_ssize_t first,       # of the panels x tiles
     Py_ssize_t last,
     const Kernels *kernels,
-    real *sums,             # OUT (panels, tiles, rows, lanes of the panel), added to
+    real *sums,             # OUT (panels, taps, lanes of the panel), added to
 ) noexcept nogil:
     cdef Py_ssize_t lanes = kernels.lanes, panel = kernels.panel * lanes
     cdef Py_ssize_t tiles = (num_taps + kernels.rows - 1) // kernels.rows
-    cdef Py_ssize_t n, item, group, tile, r, p, width
+    cdef Py_ssize_t n, item, group, tile, begin, end, r, p, width
     cdef const void *rows[MOST_ROWS]
     for n in range(images):
         for p from 0 <= p < plane by PIXELS:
             for item in range(first, last):
                 group, tile = item // tiles, item % tiles
                 width = panel if F - group * panel > lanes else lanes
-                for r in range(kernels.rows):  # the last tile repeats the last tap
-                    rows[r] = (
-                        source + n * source_image
-                        + taps[min(tile * kernels.rows + r, num_taps - 1)]
-                    )
+                begin, end = tile * num_taps // tiles, (tile + 1) * num_taps // tiles
+                for r in range(end - begin):
+                    rows[r] = source + n * source_image + taps[begin + r]
                 kernels.multiply(
-                    kernels.rows, <int> (width // lanes), rows, pixels + p, min(PIXELS, plane - p),
+                    <int> (end - begin), <int> (width // lanes), rows, pixels + p,
+                    min(PIXELS, plane - p),
                     gradients + n * gradient_image + group * panel * plane + p * width, width,
-                    NULL, 0, sums + group * tiles * kernels.rows * panel
-                    + tile * kernels.rows * width, width,
+                    NULL, 0, sums + group * panel * num_taps + begin * width, width,
                 )
 
 

@@ -58,9 +58,8 @@ def weight_gradient(dy, x, dw, db, *, stride, pad):
     """
     F, C, HH, WW = dw.shape
     kernels = kernels_for(dw.itemsize)
-    tiles = -(-C * WW // kernels.rows)
     panel = kernels.panel * kernels.lanes
-    if (HH + 1) * tiles * kernels.rows * (-(-F // panel) * panel) > FEW_SUMS:
+    if (HH + 1) * C * WW * (-(-F // panel) * panel) > FEW_SUMS:
         return False
     if dy.dtype == np.float32:
         _weight_gradient[float](dy, x, dw, db, stride, pad)
@@ -248,8 +247,7 @@ cdef _weight_gradient(
     dtype = np.asarray(dw).dtype
     cdef const real[:, ::1] mix = matrices.output.astype(dtype)
     cdef const real[:, ::1] columns = matrices.input.astype(dtype)
-    cdef Py_ssize_t tiles = (depth + kernels.rows - 1) // kernels.rows
-    cdef Py_ssize_t size = panels * n * tiles * kernels.rows * panel
+    cdef Py_ssize_t size = panels * n * depth * panel
     cdef Py_ssize_t source = bands.width + pairs * n * bands.size
     source = (source + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
     cdef Py_ssize_t room = source + panels * panel * plane
@@ -269,7 +267,7 @@ cdef _weight_gradient(
                 &work[0] + threadid() * room, source, &sums[part, 0], &totals[image, 0],
             )
     total = np.asarray(sums).sum(axis=0, dtype=float).astype(float)
-    _transform_sums(total, matrices.filter, kernels.rows, panel, kernels.lanes, np.asarray(dw))
+    _transform_sums(total, matrices.filter, panel, kernels.lanes, np.asarray(dw))
     np.asarray(db)[:] = np.asarray(totals).sum(axis=0)
 
 
@@ -290,14 +288,14 @@ cdef void _add_image(
     const Py_ssize_t *pixels,  # of all pairs of rows
     real *work,
     Py_ssize_t source,         # of it, for the images
-    real *sums,                # OUT (panels, n, tiles, rows, lanes of the panel), added to
+    real *sums,                # OUT (panels, n, taps, lanes of the panel), added to
     double *totals,            # OUT (F,), the sums of dy's planes
 ) noexcept nogil:
     cdef real *v = work + bands.width
     cdef real *turned = work + source
     cdef Py_ssize_t lanes = kernels.lanes, panel = kernels.panel * lanes, plane = rows * columns
     cdef Py_ssize_t pairs = (rows + 1) // 2, tiles = (depth + kernels.rows - 1) // kernels.rows
-    cdef Py_ssize_t f, pair, t, tile, r, p, width, count
+    cdef Py_ssize_t f, pair, t, tile, first, last, r, p, width, count
     cdef real *spread = turned + (F + panel - 1) // panel * panel * plane
     cdef const real *upper
     cdef const void *places[MOST_ROWS]
@@ -317,26 +315,22 @@ cdef void _add_image(
             for p from 0 <= p < pairs * columns by PIXELS:
                 count = min(<Py_ssize_t> PIXELS, pairs * columns - p)
                 for tile in range(tiles):
-                    for r in range(kernels.rows):  # the last tile repeats the last tap
-                        places[r] = (
-                            v + t * bands.size + taps[min(tile * kernels.rows + r, depth - 1)]
-                        )
+                    first, last = tile * depth // tiles, (tile + 1) * depth // tiles
+                    for r in range(last - first):
+                        places[r] = v + t * bands.size + taps[first + r]
                     kernels.multiply(
-                        <int> (width // lanes), places, pixels + p, count,
+                        <int> (last - first), <int> (width // lanes), places, pixels + p, count,
                         spread + (t * pairs * columns + p) * width, width, NULL, 0,
-                        sums + f * n * tiles * kernels.rows
-                        + (t * tiles + tile) * kernels.rows * width,
+                        sums + f * n * depth + (t * depth + first) * width, width,
                     )
 
 
-def _transform_sums(sums, matrix, rows, panel, lanes, dw):
+def _transform_sums(sums, matrix, panel, lanes, dw):
     """``dw[f,c,ii,jj] = sum over t of matrix[t,ii] * sums[t,c,jj,f]``."""
     F, C, HH, WW = dw.shape
-    n, tiles = len(matrix), -(-C * WW // rows)
+    size = len(matrix) * C * WW
     for f in range(0, F, panel):
         width = panel if F - f > lanes else lanes
-        begin = f * n * tiles * rows
-        products = sums[begin : begin + n * tiles * rows * width].reshape(n, -1, width)
-        taps = matrix.T @ products[:, : C * WW].reshape(n, -1)
+        taps = matrix.T @ sums[f * size : (f + width) * size].reshape(len(matrix), -1)
         taps = taps.reshape(HH, C, WW, width).transpose(3, 1, 0, 2)
         dw[f : f + panel] = taps[: F - f]

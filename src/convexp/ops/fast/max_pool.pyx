@@ -70,10 +70,8 @@ def forward(x, *, size, stride):
     x = np.ascontiguousarray(x, dtype)
     y = np.empty(shape, dtype)
     pool = _pool(x.shape, shape, size, stride)
-    # A byte for each tap, if it has room for them; planes and rows have the size of a phase.
-    where = np.empty(
-        (x.shape[0] * x.shape[1], pool.rows * pool.pitch), np.int32 if pool.wide else np.uint8
-    )
+    number = np.int32 if pool.wide else np.uint8  # of a tap: a byte, if that has room for all
+    where = np.empty((shape[0] * shape[1], shape[2] * shape[3]), number)
     if y.size == 0:
         pass
     elif dtype == np.float32:
@@ -194,7 +192,7 @@ ctypedef fused tap:
 
 cdef void _scatter(
     const real *dy,          # IN (H_out, W_out)
-    const tap *where,        # IN (rows, pitch)
+    const tap *where,        # IN (H_out, W_out)
     const Py_ssize_t *taps,  # IN distance of each from the corner of its window
     const Pool *pool,
     real *dx,                # OUT (H, W), zeros
@@ -206,6 +204,6 @@ cdef void _scatter(
     for _ in range(pool.H_out):
         for j in range(pool.W_out):
             dx[taps[where[j]] + j * pool.stride_w] += dy[j]
-        where += pool.pitch
+        where += pool.W_out
         dy += pool.W_out
         dx += pool.stride_h * pool.W

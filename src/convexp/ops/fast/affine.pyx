@@ -31,6 +31,7 @@ cdef enum:
     IMAGES = 64    # rows of a forward pass that share the reading of the weights
     FEATURES = 64  # rows of a gradient that one thread takes in one go
     SPLIT = 512    # columns at least of a part of a long sum
+    CROWDED = 1024 # bytes, and multiples of them: rows so far apart share few lines of a cache
     ITEMS = 16     # parts that a forward pass is cut into, if it is long enough
 
 
@@ -89,15 +90,19 @@ def backward(dy, cache, *, need_dx=True, need_dw=True):
     dy = np.ascontiguousarray(dy, x.dtype)
     dx = dw = db = None
     if need_dx:
-        dx = np.zeros_like(x)
-        if dx.size and dy.size:
+        dx = np.empty_like(x)
+        if not dy.size:
+            dx[...] = 0
+        elif dx.size:
             if dy.dtype == np.float32:
                 _input_gradient[float](dy, w, dx)
             else:
                 _input_gradient[double](dy, w, dx)
     if need_dw:
-        dw, db = np.zeros_like(w), dy.sum(axis=0, dtype=float).astype(dy.dtype)
-        if dw.size and dy.size:
+        dw, db = np.empty_like(w), dy.sum(axis=0, dtype=float).astype(dy.dtype)
+        if not len(dy):
+            dw[...] = 0
+        elif dw.size:
             if dy.dtype == np.float32:
                 _weight_gradient[float](dy, x, dw)
             else:
@@ -117,8 +122,7 @@ cdef _forward(
     cdef Py_ssize_t panels = (M + panel - 1) // panel, groups = (N + IMAGES - 1) // IMAGES
     cdef Py_ssize_t parts = max(1, min(D // SPLIT, (ITEMS + groups - 1) // groups))
     cdef const Py_ssize_t[::1] columns = geometry.count_up(DEPTH)
-    cdef Py_ssize_t size = (IMAGES + MOST_ROWS) * panels * panel
-    cdef Py_ssize_t room = DEPTH * (panels * panel + IMAGES)
+    cdef Py_ssize_t size = IMAGES * panels * panel, room = DEPTH * (panel + IMAGES)
     cdef bint threads = N * D * M > WORTH_THREADS
     cdef real[::1] nothing = room_for(panel, w), sums = room_for(parts * groups * size, w)
     cdef real[::1] work = room_for(room * (max_threads() if threads else 1), w)
@@ -140,8 +144,7 @@ cdef _forward(
             for part in range(parts):
                 item = part * groups + n // IMAGES
                 total += sums[
-                    item * size + m // panel * panel * (IMAGES + MOST_ROWS)
-                    + n % IMAGES * width + m % panel
+                    item * size + m // panel * panel * IMAGES + n % IMAGES * width + m % panel
                 ]
             y[n, m] = <real> total
 
@@ -158,35 +161,35 @@ cdef void _forward_part(
     const Py_ssize_t *columns,
     const real *nothing,  # zeros
     const Kernels *kernels,
-    real *weights,        # room for (panels, DEPTH, lanes of the panel), and for (IMAGES, DEPTH)
+    real *weights,        # room for (DEPTH, lanes of a panel), and for (IMAGES, DEPTH)
     real *sums,           # OUT (panels, images, lanes of the panel)
 ) noexcept nogil:
     cdef Py_ssize_t lanes = kernels.lanes, panel = kernels.panel * lanes, width
     cdef Py_ssize_t images = min(N - first, <Py_ssize_t> IMAGES), d = begin, n, r, m, depth
+    cdef Py_ssize_t tiles = (images + kernels.rows - 1) // kernels.rows, tile, last, pitch
     cdef const void *rows[MOST_ROWS]
-    cdef real *features = weights + (M + panel - 1) // panel * panel * DEPTH
+    cdef const real *right
+    cdef real *features = weights + panel * DEPTH
     while True:  # once even if there are no features
         depth = min(<Py_ssize_t> DEPTH, end - d)
         # Side by side: images far apart want the same places of the cache.
         for n in range(images):
             memcpy(features + n * DEPTH, x + (first + n) * D + d, depth * sizeof(real))
-        for r in range(depth):  # rows of w one after the other, as memory likes it
-            for m from 0 <= m < M by panel:
-                width = panel if M - m > lanes else lanes
-                _panel_of(
-                    w + (d + r) * M + m, 1, min(panel, M - m), M, kernels,
-                    weights + m * DEPTH + r * width,
-                )
         for m from 0 <= m < M by panel:
             width = panel if M - m > lanes else lanes
-            for n from 0 <= n < images by kernels.rows:
-                for r in range(kernels.rows):  # the last tile repeats the last image
-                    rows[r] = features + min(n + r, images - 1) * DEPTH
+            right, pitch = w + d * M + m, M
+            # An incomplete panel is copied, since a vector is not to read beyond a row of w, and so
+            # are all if the rows are so far apart that they want the same places of the cache.
+            if M - m < panel or M * sizeof(real) % CROWDED == 0:
+                _panel_of(right, depth, min(panel, M - m), M, kernels, weights)
+                right, pitch = weights, width
+            for tile in range(tiles):
+                n, last = tile * images // tiles, (tile + 1) * images // tiles
+                for r in range(last - n):
+                    rows[r] = features + (n + r) * DEPTH
                 kernels.multiply(
-                    kernels.rows, <int> (width // lanes), rows, columns, depth,
-                    weights + m * DEPTH, width,
-                    nothing if d == begin else NULL, 0,
-                    sums + m * (IMAGES + MOST_ROWS) + n * width, width,
+                    <int> (last - n), <int> (width // lanes), rows, columns, depth, right, pitch,
+                    nothing if d == begin else NULL, 0, sums + m * IMAGES + n * width, width,
                 )
         d += DEPTH
         if d >= end:
@@ -294,25 +297,29 @@ cdef void _weight_part(
 ) noexcept nogil:
     cdef Py_ssize_t lanes = kernels.lanes, panel = kernels.panel * lanes, n, m, d, r, width
     cdef real *c = work + N * FEATURES
+    cdef real *out
+    cdef Py_ssize_t pitch, count
     cdef const void *rows[MOST_ROWS]
     for n in range(N):  # side by side: far apart, they would want the same places of the cache
         memcpy(work + n * FEATURES, x + n * D + first, (last - first) * sizeof(real))
     for m from 0 <= m < M by panel:
         width = panel if M - m > lanes else lanes
+        out, pitch = dw + first * M + m, M
+        if M - m < width:  # its idle lanes are not to be written into dw
+            out, pitch = c, width
         for n from 0 <= n < N by DEPTH:
             for d from 0 <= d < last - first by kernels.rows:
-                for r in range(kernels.rows):  # the last tile repeats the last feature
-                    rows[r] = work + n * FEATURES + min(d + r, last - first - 1)
+                count = min(<Py_ssize_t> kernels.rows, last - first - d)
+                for r in range(count):
+                    rows[r] = work + n * FEATURES + d + r
                 kernels.multiply(
-                    kernels.rows, <int> (width // lanes), rows, columns,
-                    min(<Py_ssize_t> DEPTH, N - n),
-                    gradients + m * N + n * width, width, nothing if n == 0 else NULL, 0,
-                    c + d * width, width,
+                    <int> count, <int> (width // lanes), rows, columns,
+                    min(<Py_ssize_t> DEPTH, N - n), gradients + m * N + n * width, width,
+                    nothing if n == 0 else NULL, 0, out + d * pitch, pitch,
                 )
-        for d in range(last - first):
-            memcpy(
-                dw + (first + d) * M + m, c + d * width, min(width, M - m) * sizeof(real)
-            )
+        if M - m < width:
+            for d in range(last - first):
+                memcpy(dw + (first + d) * M + m, c + d * width, (M - m) * sizeof(real))
 
 
 cdef void _panel_of(

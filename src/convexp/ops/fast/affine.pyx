@@ -27,12 +27,12 @@ from convexp.ops.fast import bands as geometry
 from convexp.ops.shapes import affine_shape, check_gradient, float_dtype
 
 cdef enum:
-    DEPTH = 128    # columns of a product at a time: of a panel they fill half a first cache
-    IMAGES = 64    # rows of a forward pass that share the reading of the weights
-    FEATURES = 64  # rows of a gradient that one thread takes in one go
-    SPLIT = 512    # columns at least of a part of a long sum
-    CROWDED = 1024 # bytes, and multiples of them: rows so far apart share few lines of a cache
-    ITEMS = 16     # parts that a forward pass is cut into, if it is long enough
+    DEPTH = 128     # columns of a product at a time: of a panel they fill half a first cache
+    IMAGES = 64     # rows of a forward pass that share the reading of the weights
+    FEATURES = 64   # rows of a gradient that one thread takes in one go
+    SPLIT = 512     # columns at least of a part of a long sum
+    CROWDED = 1024  # bytes, and multiples of them: rows so far apart share few lines of a cache
+    ITEMS = 16      # parts that a forward pass is cut into, if it is long enough
 
 
 class Cache(NamedTuple):

@@ -132,7 +132,7 @@ def compute(
     if not y.size:
         return
     then: dict[str, Any] = {"rectify": rectify, "pool": pool, "winners": winners}
-    if _winograd(cache) and winograd.forward(x, w, b, y, pad=pad, **then):
+    if _winograd(cache) and winograd.forward(x, w, b, y, stride=stride, pad=pad, **then):
         return
     if len(w) > FEW and rectify:
         filter_lanes.forward(x, w, b, y, stride=stride, pad=pad, **then)
@@ -148,7 +148,7 @@ def compute(
 
 def _input_gradient(dy: Array, cache: Cache, dx: Array) -> None:
     _, w, _, stride, pad = cache
-    if _winograd(cache) and winograd.input_gradient(dy, w, dx, pad=pad):
+    if _winograd(cache) and winograd.input_gradient(dy, w, dx, stride=stride, pad=pad):
         return
     if _pointwise(cache):
         pointwise.input_gradient(dy, w, dx)
@@ -160,7 +160,9 @@ def _input_gradient(dy: Array, cache: Cache, dx: Array) -> None:
 
 def _weight_gradient(dy: Array, cache: Cache, dw: Array, db: Array) -> None:
     x, w, _, stride, pad = cache
-    if _winograd(cache) and winograd.weight_gradient(dy, x, dw, db, pad=pad):
+    if _winograd(cache) and winograd.weight_gradient(
+        dy, x, dw, db, stride=stride, pad=pad
+    ):
         return
     if len(w) <= FEW:
         pixel_lanes.weight_gradient(dy, x, dw, db, stride=stride, pad=pad)
@@ -177,7 +179,7 @@ ENOUGH = 16  # channels and filters from which on Winograd's transforms cost les
 
 def _winograd(cache: Cache) -> bool:
     F, C, *window = cache.w.shape
-    if window != [3, 3] or cache.stride != (1, 1) or max(cache.pad) > 2:
+    if window != [3, 3] or cache.stride not in ((1, 1), (2, 2)) or max(cache.pad) > 2:
         return False
     return bool(min(F, C) >= ENOUGH)
 

@@ -76,6 +76,10 @@ static const Kernels KERNEL(kernels, real, LEVEL) = {
     KERNEL(output_tile, real, LEVEL), KERNEL(gradient_square, real, LEVEL),
     KERNEL(taps_square, real, LEVEL),
     (int)(sizeof(brief) / sizeof(real)), KERNEL(add_patches, real, LEVEL),
+    KERNEL(strided_input_square, real, LEVEL), KERNEL(strided_filter_square, real, LEVEL),
+    KERNEL(strided_output_tile, real, LEVEL), KERNEL(strided_gradient_square, real, LEVEL),
+    KERNEL(strided_taps_square, real, LEVEL),
+    KERNEL(spread_input_square, real, LEVEL), KERNEL(spread_output_tile, real, LEVEL),
 };
 
 #undef LANES

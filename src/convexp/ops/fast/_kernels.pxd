@@ -11,6 +11,13 @@ cdef extern from "kernel_types.h" nogil:
         const Place *places
         Py_ssize_t rows, columns, pitch, row_step, column_step
 
+    ctypedef void (*Transform)(
+        const void *const *source, int nv, void *to, Py_ssize_t to_step
+    ) noexcept nogil
+    ctypedef int (*OutputTransform)(
+        const void *const *source, int nv, const void *bias, int rectify, void *const *to
+    ) noexcept nogil
+
     ctypedef struct Kernels:
         int lanes
         int rows, panel
@@ -42,17 +49,9 @@ cdef extern from "kernel_types.h" nogil:
             Py_ssize_t dy_plane, Py_ssize_t dy_image, Py_ssize_t images, Py_ssize_t first_tap,
             int nf, int nt, void *dw,
         ) noexcept nogil
-
-        void input(const void *const *source, int nv, void *to, Py_ssize_t to_step) noexcept nogil
-        void filter(const void *const *source, int nv, void *to, Py_ssize_t to_step) noexcept nogil
-        int output(
-            const void *const *source, int nv, const void *bias, int rectify, int rows,
-            int columns, void *c, Py_ssize_t pitch,
-        ) noexcept nogil
-        void gradient(
-            const void *const *source, int nv, void *to, Py_ssize_t to_step
-        ) noexcept nogil
-        void taps(const void *const *source, int nv, void *to, Py_ssize_t to_step) noexcept nogil
+        Transform input, filter
+        OutputTransform output
+        Transform gradient, taps
         int brief
         void add_patches(
             const void *x, Py_ssize_t pitch, const Py_ssize_t *offsets, const void *dy,
@@ -72,6 +71,11 @@ cdef extern from "kernel_types.h" nogil:
             const Py_ssize_t *columns, Py_ssize_t depth, const void *u, int n, const void *mix,
             const void *bias, int rectify, void *upper, void *lower,
         ) noexcept nogil
+        Transform strided_input, strided_filter
+        OutputTransform strided_output
+        Transform strided_gradient, strided_taps
+        Transform spread_input
+        OutputTransform spread_output
 
     enum:
         DEAD

@@ -30,7 +30,7 @@ PIXELS = 64
 """Pixels of a band at least, if there are the images: they share the reading of the weights."""
 
 TILES = 32
-"""The same for tiles of 2x2 pixels."""
+"""The same for tiles of `winograd`."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,27 @@ class Bands:
     source_rows: int  # of a plane in the work buffer
     pitch: int
     size: int  # of a plane
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How `winograd` makes a tile of outputs by fewer products, in each of the two dimensions.
+
+    Each product is of two factors: of a tile's inputs, the filter, or the outputs' gradients,
+    transformed (``winograd.h``). The numbers say which of these a product takes.
+    """
+
+    reads: int  # inputs of a tile
+    step: int  # inputs from a tile to the next
+    writes: int  # outputs of a tile
+    inputs: tuple[int, ...]  # of each product
+    filters: tuple[int, ...]
+    gradients: tuple[int, ...]
+
+
+STRIDE_1 = Tiling(4, 2, 2, (0, 1, 2, 3), (0, 1, 2, 3), (0, 1, 2, 3))
+STRIDE_2 = Tiling(5, 4, 2, (0, 1, 2, 3, 4), (0, 1, 2, 3, 3), (0, 1, 2, 0, 2))
+SPREAD = Tiling(3, 2, 4, (0, 1, 2, 1, 3), (0, 1, 2, 3, 3), ())  # the input gradient of stride 2
 
 
 @dataclass(frozen=True)
@@ -178,25 +199,35 @@ def weight_gradient(
 def winograd(
     x: tuple[int, int, int, int],
     out: tuple[int, int],
-    pad: tuple[int, int],
+    before: tuple[int, int],
+    tiling: Tiling,
     itemsize: int,
     lanes: int,
     pool_height: int,
     pool_step: int,
 ) -> Pass:
-    """A convolution with 3x3 filters and stride 1, its bands of whole rows of 2x2 tiles."""
+    """A convolution with 3x3 filters, its bands of whole rows of tiles.
+
+    The first tile reads ``before`` rows and columns that come before the image. The steps and spans
+    of the grid are those of tiles.
+    """
     N, C, H, W = x
-    grid = Grid(range(out[0]), range(out[1]), C, H, W, *pad, 1, 1, 3, 3)
-    step = lcm(2, pool_step)
+    reads, writes = tiling.reads, tiling.writes
+    grid = Grid(
+        range(out[0]), range(out[1]), C, H, W, *before, tiling.step, tiling.step, reads, reads
+    )
+    step = lcm(writes, pool_step)
     steps = -(-((out[0] - pool_height) // pool_step + 1) * pool_step // step)
-    tiles = -(-out[1] // 2) * (step // 2)
-    step_bytes = 16 * tiles * (C + lanes) * itemsize
+    tiles = -(-out[1] // writes) * (step // writes)
+    numbers = (max(tiling.inputs) + 1) ** 2 * C + len(tiling.inputs) ** 2 * lanes  # of a tile
+    step_bytes = tiles * numbers * itemsize
     count = max(-(-steps * step_bytes // (2 * BAND_BYTES)), -(-ITEMS // max(N, 1)))
     together = -(-steps // min(count, steps))
     count = -(-steps // together)
     images = max(1, min(N, TILES // (tiles * steps))) if count == 1 else 1
     rows = together * step + max(0, pool_height - pool_step)
-    bands = Bands(grid, True, images, rows, together * step, count, rows + rows % 2 + 2, W, 0)
+    source_rows = (-(-rows // writes) - 1) * tiling.step + reads
+    bands = Bands(grid, True, images, rows, together * step, count, source_rows, W, 0)
     return Pass(bands, count_up(C), 0, out[1], 1, slice(None), slice(None))
 
 

@@ -133,7 +133,7 @@ def compute(
     if not y.size:
         return
     then: dict[str, Any] = {"rectify": rectify, "pool": pool, "winners": winners}
-    if _winograd(cache) and winograd.forward(x, w, b, y, pad=pad, **then):
+    if _winograd(cache) and winograd.forward(x, w, b, y, stride=stride, pad=pad, **then):
         return
     if _toom_cook(cache) and toom_cook.forward(x, w, b, y, stride=stride, pad=pad, **then):
         return
@@ -151,7 +151,7 @@ def compute(
 
 def _input_gradient(dy: Array, cache: Cache, dx: Array) -> None:
     _, w, _, stride, pad = cache
-    if _winograd(cache) and winograd.input_gradient(dy, w, dx, pad=pad):
+    if _winograd(cache) and winograd.input_gradient(dy, w, dx, stride=stride, pad=pad):
         return
     if _pointwise(cache):
         pointwise.input_gradient(dy, w, dx)
@@ -163,7 +163,9 @@ def _input_gradient(dy: Array, cache: Cache, dx: Array) -> None:
 
 def _weight_gradient(dy: Array, cache: Cache, dw: Array, db: Array) -> None:
     x, w, _, stride, pad = cache
-    if _winograd(cache) and winograd.weight_gradient(dy, x, dw, db, pad=pad):
+    if _winograd(cache) and winograd.weight_gradient(
+        dy, x, dw, db, stride=stride, pad=pad
+    ):
         return
     if _toom_cook(cache) and toom_cook.weight_gradient(dy, x, dw, db, stride=stride, pad=pad):
         return
@@ -184,7 +186,7 @@ ENOUGH = 16  # channels and filters from which on Winograd's transforms cost les
 
 def _winograd(cache: Cache) -> bool:
     F, C, *window = cache.w.shape
-    if window != [3, 3] or cache.stride != (1, 1) or max(cache.pad) > 2:
+    if window != [3, 3] or cache.stride not in ((1, 1), (2, 2)) or max(cache.pad) > 2:
         return False
     return bool(min(F, C) >= ENOUGH)
 

@@ -22,8 +22,10 @@ typedef struct {
 /* In a winner's place: the window's largest value is not above zero. */
 enum { DEAD = 255 };
 
-/* A transform of winograd.h: from the vectors that from[0], from[1], ... point to. */
-typedef void Transform(const void *const *from, int nv, void *to, Py_ssize_t to_step);
+/* The transforms of winograd.h: from the vectors that from[0], from[1], ... point to. */
+typedef void (*Transform)(const void *const *from, int nv, void *to, Py_ssize_t to_step);
+typedef int (*OutputTransform)(
+    const void *const *from, int nv, const void *bias, int rectify, void *const *to);
 
 /* The kernels of a type and an instruction set; their arrays are of that type. */
 typedef struct {
@@ -54,11 +56,9 @@ typedef struct {
         Py_ssize_t dy_plane, Py_ssize_t dy_image, Py_ssize_t images, Py_ssize_t first_tap, int nf,
         int nt, void *dw);
     /* winograd.h */
-    Transform *input, *filter;
-    int (*output)(
-        const void *const *from, int nv, const void *bias, int rectify, int rows, int columns,
-        void *c, Py_ssize_t pitch);
-    Transform *gradient, *taps;
+    Transform input, filter;
+    OutputTransform output;
+    Transform gradient, taps;
     /* patches.h */
     int brief; /* lanes of its vectors */
     void (*add_patches)(
@@ -76,6 +76,12 @@ typedef struct {
         int nv, const void *v, Py_ssize_t v_step, Py_ssize_t step, Py_ssize_t pixels,
         const Py_ssize_t *columns, Py_ssize_t depth, const void *u, int n, const void *mix,
         const void *bias, int rectify, void *upper, void *lower);
+    /* winograd.h, stride 2 */
+    Transform strided_input, strided_filter;
+    OutputTransform strided_output;
+    Transform strided_gradient, strided_taps;
+    Transform spread_input;
+    OutputTransform spread_output;
 } Kernels;
 
 #endif

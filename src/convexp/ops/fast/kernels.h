@@ -84,6 +84,10 @@ static const Kernels KERNEL(kernels, real, LEVEL) = {
     REGISTERS == 32 ? PAIR_PIXELS : 0,
     KERNEL(mix_rows, real, LEVEL), KERNEL(spread_pair, real, LEVEL),
     KERNEL(pair_of_rows, real, LEVEL),
+    KERNEL(strided_input_square, real, LEVEL), KERNEL(strided_filter_square, real, LEVEL),
+    KERNEL(strided_output_tile, real, LEVEL), KERNEL(strided_gradient_square, real, LEVEL),
+    KERNEL(strided_taps_square, real, LEVEL),
+    KERNEL(spread_input_square, real, LEVEL), KERNEL(spread_output_tile, real, LEVEL),
 };
 
 #undef LANES

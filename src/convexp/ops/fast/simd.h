@@ -42,7 +42,7 @@
 #define UNROLL _Pragma("clang loop unroll(full)")
 #define HAVE_SHUFFLE 0
 #elif HAVE_VECTORS
-#define UNROLL _Pragma("GCC unroll 16")
+#define UNROLL _Pragma("GCC unroll 32")
 #define HAVE_SHUFFLE 1 /* __builtin_shuffle */
 #else
 #define UNROLL

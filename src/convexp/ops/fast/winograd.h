@@ -1,9 +1,13 @@
-/* The transforms of Winograd's convolution F(2x2, 3x3), with lanes over channels or filters.
+/* The transforms of convolutions that get by with fewer products, with lanes over channels or
+ * filters.
  *
- * Lavin and Gray 2015, arXiv 1509.09308. In one dimension two outputs of a filter with three taps
- * take four products instead of six: y = output(filter(g) * input(d)). Transposed, three taps of a
- * weight gradient come of two dy and the same four d: dw = taps(gradient(dy) * input(d)). In two
- * dimensions each is applied to the columns and then to the rows: 16 products instead of 36. */
+ * In one dimension y = output(filter(g) * input(d)), product by product; a product may share its
+ * factors with others. Transposed, the taps of a weight gradient come of dy and the same d:
+ * dw = taps(gradient(dy) * input(d)). In two dimensions each is applied to the columns and then to
+ * the rows.
+ *
+ * With stride 1, F(2x2, 3x3) of Lavin and Gray 2015, arXiv 1509.09308: two outputs of three taps
+ * take four products instead of six, 2x2 outputs 16 instead of 36. */
 
 static ALWAYS_INLINE TARGET void KERNEL(input, real, LEVEL)(const vec *d, int s, vec *to, int t)
 {
@@ -47,6 +51,88 @@ static ALWAYS_INLINE TARGET void KERNEL(taps, real, LEVEL)(const vec *m, int s, 
     to[2 * t] = sum - m3;
 }
 
+/* With stride 2 the outer taps meet the even inputs and the middle tap the odd ones, so that two
+ * outputs take five products instead of six, 2x2 outputs 25 instead of 36:
+ *   y0 = d0 g0 + d1 g1 + d2 g2 = (d0 - d2) g0 + d2 (g0 + g2) + d1 g1
+ *   y1 = d2 g0 + d3 g1 + d4 g2 = d2 (g0 + g2) + (d4 - d2) g2 + d3 g1
+ * The last two products have the same factor g1. */
+
+static ALWAYS_INLINE TARGET void KERNEL(strided_input, real, LEVEL)(
+    const vec *d, int s, vec *to, int t)
+{
+    const vec d2 = d[2 * s];
+    to[0] = d[0] - d2;
+    to[t] = d2;
+    to[2 * t] = d[4 * s] - d2;
+    to[3 * t] = d[s];
+    to[4 * t] = d[3 * s];
+}
+
+static ALWAYS_INLINE TARGET void KERNEL(strided_filter, real, LEVEL)(
+    const vec *g, int s, vec *to, int t)
+{
+    const vec g0 = g[0], g2 = g[2 * s];
+    to[0] = g0;
+    to[t] = g0 + g2;
+    to[2 * t] = g2;
+    to[3 * t] = g[s];
+}
+
+static ALWAYS_INLINE TARGET void KERNEL(strided_output, real, LEVEL)(
+    const vec *m, int s, vec *to, int t)
+{
+    const vec m1 = m[s];
+    to[0] = m[0] + m1 + m[3 * s];
+    to[t] = m1 + m[2 * s] + m[4 * s];
+}
+
+/* For the products dy0, dy0 + dy1, dy1, dy0 and dy1 times the inputs. */
+static ALWAYS_INLINE TARGET void KERNEL(strided_gradient, real, LEVEL)(
+    const vec *dy, int s, vec *to, int t)
+{
+    const vec dy0 = dy[0], dy1 = dy[s];
+    to[0] = dy0;
+    to[t] = dy0 + dy1;
+    to[2 * t] = dy1;
+}
+
+static ALWAYS_INLINE TARGET void KERNEL(strided_taps, real, LEVEL)(
+    const vec *m, int s, vec *to, int t)
+{
+    const vec m1 = m[s];
+    to[0] = m[0] + m1;
+    to[t] = m[3 * s] + m[4 * s];
+    to[2 * t] = m1 + m[2 * s];
+}
+
+/* The input gradient of stride 2 spreads dy: three of them make four of dx, again by five products,
+ * with the filter turned:
+ *   dx0 = d0 g0 + d1 g2 = (d0 - d1) g0 + d1 (g0 + g2)
+ *   dx1 = d1 g1
+ *   dx2 = d1 g0 + d2 g2 = d1 (g0 + g2) + (d2 - d1) g2
+ *   dx3 = d2 g1
+ * The factor d1 is in two of them. */
+
+static ALWAYS_INLINE TARGET void KERNEL(spread_input, real, LEVEL)(
+    const vec *d, int s, vec *to, int t)
+{
+    const vec d1 = d[s], d2 = d[2 * s];
+    to[0] = d[0] - d1;
+    to[t] = d1;
+    to[2 * t] = d2 - d1;
+    to[3 * t] = d2;
+}
+
+static ALWAYS_INLINE TARGET void KERNEL(spread_output, real, LEVEL)(
+    const vec *m, int s, vec *to, int t)
+{
+    const vec m1 = m[s];
+    to[0] = m[0] + m1;
+    to[t] = m[3 * s];
+    to[2 * t] = m1 + m[2 * s];
+    to[3 * t] = m[4 * s];
+}
+
 /* to[a * to_step + l] = transform of from[b][l], for nv vectors of lanes l; the squares from and to
  * are of size x size and to_size x to_size, in row-major order. */
 #define SQUARE(name, size, to_size)                                                              \
@@ -69,32 +155,42 @@ SQUARE(input, 4, 4)
 SQUARE(filter, 3, 4)
 SQUARE(gradient, 2, 4)
 SQUARE(taps, 4, 3)
+SQUARE(strided_input, 5, 5)
+SQUARE(strided_filter, 3, 4)
+SQUARE(strided_gradient, 2, 3)
+SQUARE(strided_taps, 5, 3)
+SQUARE(spread_input, 3, 4)
 #undef SQUARE
 
-/* The 2x2 outputs of a tile, with their bias and, if asked for, rectified, to rows x columns pixels
- * of c, as many as the image has. Returns whether they are finite. */
-static TARGET int KERNEL(output_tile, real, LEVEL)(
-    const void *const *from, int nv, const void *bias, int rectify, int rows, int columns, void *c,
-    Py_ssize_t pitch)
-{
-    vec zero = {0};
-    for (int v = 0; v < nv; v++) {
-        const vec b = *(const loose *)((const real *)bias + v * LANES);
-        vec m[16], half[8], all[4];
-        UNROLL for (int i = 0; i < 16; i++)
-            m[i] = *(const loose *)((const real *)from[i] + v * LANES);
-        UNROLL for (int j = 0; j < 4; j++) KERNEL(output, real, LEVEL)(m + j, 4, half + j, 4);
-        UNROLL for (int i = 0; i < 2; i++)
-            KERNEL(output, real, LEVEL)(half + 4 * i, 1, all + 2 * i, 1);
-        UNROLL for (int i = 0; i < 4; i++) {
-            if (i / 2 >= rows || i % 2 >= columns) continue;
-            vec y = all[i] + b;
-            zero += y - y;
-            if (rectify) y = KERNEL(rectified, real, LEVEL)(y);
-            *(loose *)((real *)c + i / 2 * pitch + (i % 2 * nv + v) * LANES) = y;
-        }
+/* The outputs of a tile, with their bias and, if asked for, rectified, to where to[0], to[1], ...
+ * point; NULL is an output that the image does not have. Returns whether they are finite. */
+#define OUTPUT(name, size, to_size)                                                              \
+    static TARGET int KERNEL(name##_tile, real, LEVEL)(                                          \
+        const void *const *from, int nv, const void *bias, int rectify, void *const *to)         \
+    {                                                                                            \
+        vec zero = {0};                                                                          \
+        for (int v = 0; v < nv; v++) {                                                           \
+            const vec b = *(const loose *)((const real *)bias + v * LANES);                      \
+            vec m[(size) * (size)], half[(size) * (to_size)], all[(to_size) * (to_size)];        \
+            UNROLL for (int i = 0; i < (size) * (size); i++)                                     \
+                m[i] = *(const loose *)((const real *)from[i] + v * LANES);                      \
+            UNROLL for (int j = 0; j < (size); j++)                                              \
+                KERNEL(name, real, LEVEL)(m + j, size, half + j, size);                          \
+            UNROLL for (int i = 0; i < (to_size); i++)                                           \
+                KERNEL(name, real, LEVEL)(half + i * (size), 1, all + i * (to_size), 1);         \
+            UNROLL for (int i = 0; i < (to_size) * (to_size); i++) {                             \
+                if (!to[i]) continue;                                                            \
+                vec y = all[i] + b;                                                              \
+                zero += y - y;  /* NaN of an infinity, too */                                    \
+                if (rectify) y = KERNEL(rectified, real, LEVEL)(y);                              \
+                *(loose *)((real *)to[i] + v * LANES) = y;                                       \
+            }                                                                                    \
+        }                                                                                        \
+        for (int l = 0; l < LANES; l++)                                                          \
+            if (LANE(zero, l) != 0) return 0;                                                    \
+        return 1;                                                                                \
     }
-    for (int l = 0; l < LANES; l++)
-        if (LANE(zero, l) != 0) return 0;  /* infinity - infinity, or NaN */
-    return 1;
-}
+OUTPUT(output, 4, 2)
+OUTPUT(strided_output, 5, 2)
+OUTPUT(spread_output, 5, 4)
+#undef OUTPUT

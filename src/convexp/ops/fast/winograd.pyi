@@ -7,10 +7,21 @@ def forward(
     b: Array,
     y: Array,
     *,
+    stride: tuple[int, int],
     pad: tuple[int, int],
     rectify: bool,
     pool: Pool | None = None,
     winners: Winners | None = None,
 ) -> bool: ...
-def input_gradient(dy: Array, w: Array, dx: Array, *, pad: tuple[int, int]) -> bool: ...
-def weight_gradient(dy: Array, x: Array, dw: Array, db: Array, *, pad: tuple[int, int]) -> bool: ...
+def input_gradient(
+    dy: Array, w: Array, dx: Array, *, stride: tuple[int, int], pad: tuple[int, int]
+) -> bool: ...
+def weight_gradient(
+    dy: Array,
+    x: Array,
+    dw: Array,
+    db: Array,
+    *,
+    stride: tuple[int, int],
+    pad: tuple[int, int],
+) -> bool: ...

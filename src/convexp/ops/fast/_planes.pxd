@@ -69,6 +69,29 @@ cdef void turn(
     real *out,
 ) noexcept nogil
 
+cdef inline Py_ssize_t width_at(
+    Py_ssize_t first, Py_ssize_t last, const Kernels *kernels
+) noexcept nogil:
+    """Lanes of the panel that begins at the first of them: all its vectors, or one."""
+    cdef Py_ssize_t lanes = kernels.lanes, panel = kernels.panel * lanes
+    return panel if last - first >= panel else lanes
+
+
+cdef void product(
+    const real *a,
+    Py_ssize_t a_pitch,
+    Py_ssize_t count,
+    const Py_ssize_t *columns,
+    Py_ssize_t depth,
+    const real *b,
+    Py_ssize_t b_pitch,
+    Py_ssize_t width,
+    const real *start,
+    const Kernels *kernels,
+    real *c,
+    Py_ssize_t c_pitch,
+) noexcept nogil
+
 cdef Bands as_struct(cut)
 
 cdef Product product_of(run, Py_ssize_t lanes)

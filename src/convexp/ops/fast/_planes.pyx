@@ -106,6 +106,36 @@ cdef void turn(
                 memset(out + f * pixels + p * width + F - f, 0, (width - F + f) * sizeof(real))
 
 
+cdef void product(
+    const real *a,     # IN (r, k) lies at r * a_pitch + columns[k]
+    Py_ssize_t a_pitch,
+    Py_ssize_t count,  # of rows
+    const Py_ssize_t *columns,
+    Py_ssize_t depth,  # of columns
+    const real *b,     # IN (depth, width)
+    Py_ssize_t b_pitch,
+    Py_ssize_t width,  # lanes of the panel
+    const real *start,
+    const Kernels *kernels,
+    real *c,           # OUT (count, width)
+    Py_ssize_t c_pitch,
+) noexcept nogil:
+    """`multiply` for any number of rows, in tiles as equal as can be."""
+    cdef const void *rows[MOST_ROWS]
+    cdef Py_ssize_t tiles = (count + kernels.rows - 1) // kernels.rows, r = 0
+    cdef int nr, i
+    while tiles:
+        nr = <int> ((count - r) // tiles)
+        for i in range(nr):
+            rows[i] = a + (r + i) * a_pitch
+        kernels.multiply(
+            nr, <int> (width // kernels.lanes), rows, columns, depth, b, b_pitch, start, 0,
+            c + r * c_pitch, c_pitch,
+        )
+        r += nr
+        tiles -= 1
+
+
 cdef Bands as_struct(cut):
     """A `bands.Bands` as a struct; ``top`` and ``left`` are where its first pixel reads."""
     grid = cut.grid

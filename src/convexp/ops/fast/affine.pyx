@@ -4,12 +4,16 @@
 pass                rows             columns          lanes
 ==================  ===============  ===============  ===============
 forward             images n         features d       outputs m
-input gradient      features d       outputs m        images n
+input gradient      images n         outputs m        features d
 weight gradient     features d       images n         outputs m
 ==================  ===============  ===============  ===============
 
-So the weights, which are the large matrix, are read and written as they lie. What each thread
-computes, and in which order numbers are added, hangs on the shapes alone.
+So the weights, which are the large matrix, are read and written as they lie, but for the input
+gradient, which turns them block by block. What each thread computes, and in which order numbers are
+added, hangs on the shapes alone.
+
+Where the lanes do not fill their last vector, it begins earlier and repeats some of its neighbour's:
+the same sums, computed once more. Only fewer lanes than a vector's are copied between zeros.
 """
 
 from typing import NamedTuple
@@ -21,18 +25,18 @@ from libc.string cimport memcpy, memset
 
 from convexp.ops.fast._common cimport WORTH_THREADS, max_threads, real
 from convexp.ops.fast._kernels cimport Kernels, kernels_for
-from convexp.ops.fast._planes cimport ALIGNMENT, MOST_ROWS, room_for, turn
+from convexp.ops.fast._planes cimport ALIGNMENT, product, room_for, width_at
 
 from convexp.ops.fast import bands as geometry
 from convexp.ops.shapes import affine_shape, check_gradient, float_dtype
 
 cdef enum:
-    DEPTH = 128     # columns of a product at a time: of a panel they fill half a first cache
-    IMAGES = 64     # rows of a forward pass that share the reading of the weights
-    FEATURES = 64   # rows of a gradient that one thread takes in one go
-    SPLIT = 512     # columns at least of a part of a long sum
-    CROWDED = 1024  # bytes, and multiples of them: rows so far apart share few lines of a cache
-    ITEMS = 16      # parts that a forward pass is cut into, if it is long enough
+    DEPTH = 128    # columns of a product at a time: of a panel they fill half a first cache
+    OUTPUTS = 512  # the same of the input gradient, whose panels are read from the second cache
+    IMAGES = 64    # rows of a forward pass that share the reading of the weights
+    FEATURES = 64  # rows of a gradient that one thread takes in one go
+    SPLIT = 512    # columns at least of a part of a long sum
+    ITEMS = 16     # parts that a forward pass is cut into, if it is long enough
 
 
 class Cache(NamedTuple):
@@ -90,19 +94,16 @@ def backward(dy, cache, *, need_dx=True, need_dw=True):
     dy = np.ascontiguousarray(dy, x.dtype)
     dx = dw = db = None
     if need_dx:
-        dx = np.empty_like(x)
-        if not dy.size:
-            dx[...] = 0
-        elif dx.size:
+        dx = np.empty_like(x) if w.shape[1] else np.zeros_like(x)
+        if dx.size and dy.size:
             if dy.dtype == np.float32:
                 _input_gradient[float](dy, w, dx)
             else:
                 _input_gradient[double](dy, w, dx)
     if need_dw:
-        dw, db = np.empty_like(w), dy.sum(axis=0, dtype=float).astype(dy.dtype)
-        if not len(dy):
-            dw[...] = 0
-        elif dw.size:
+        dw = np.empty_like(w) if len(x) else np.zeros_like(w)
+        db = dy.sum(axis=0, dtype=float).astype(dy.dtype)
+        if dw.size and dy.size:
             if dy.dtype == np.float32:
                 _weight_gradient[float](dy, x, dw)
             else:
@@ -117,17 +118,17 @@ cdef _forward(
     real[:, ::1] y,        # OUT
 ):
     cdef const Kernels *kernels = kernels_for(sizeof(real))
-    cdef Py_ssize_t N = x.shape[0], D = x.shape[1], M = w.shape[1], n, m, part
-    cdef Py_ssize_t lanes = kernels.lanes, panel = kernels.panel * lanes
-    cdef Py_ssize_t panels = (M + panel - 1) // panel, groups = (N + IMAGES - 1) // IMAGES
+    cdef Py_ssize_t N = x.shape[0], D = x.shape[1], M = w.shape[1]
+    cdef Py_ssize_t lanes = kernels.lanes, groups = (N + IMAGES - 1) // IMAGES
     cdef Py_ssize_t parts = max(1, min(D // SPLIT, (ITEMS + groups - 1) // groups))
     cdef const Py_ssize_t[::1] columns = geometry.count_up(DEPTH)
-    cdef Py_ssize_t size = IMAGES * panels * panel, room = DEPTH * (panel + IMAGES)
+    cdef Py_ssize_t size = IMAGES * ((M + lanes - 1) // lanes * lanes)
+    cdef Py_ssize_t room = DEPTH * (lanes + IMAGES)
     cdef bint threads = N * D * M > WORTH_THREADS
-    cdef real[::1] nothing = room_for(panel, w), sums = room_for(parts * groups * size, w)
+    cdef real[::1] nothing = room_for(kernels.panel * lanes, w)
+    cdef real[::1] sums = room_for(parts * groups * size, w)
     cdef real[::1] work = room_for(room * (max_threads() if threads else 1), w)
-    cdef Py_ssize_t item, width
-    cdef double total
+    cdef Py_ssize_t item
 
     # y[n,m] = b[m] + sum over d of x[n,d] * w[d,m]
     nothing[:] = 0
@@ -137,16 +138,11 @@ cdef _forward(
             (item // groups + 1) * D // parts, &w[0, 0], M, &columns[0], &nothing[0], kernels,
             &work[0] + threadid() * room, &sums[0] + item * size,
         )
-    for n in range(N):
-        for m in range(M):
-            width = panel if M - m // panel * panel > lanes else lanes
-            total = b[m]
-            for part in range(parts):
-                item = part * groups + n // IMAGES
-                total += sums[
-                    item * size + m // panel * panel * IMAGES + n % IMAGES * width + m % panel
-                ]
-            y[n, m] = <real> total
+    for item in prange(N, nogil=True, schedule="static", use_threads_if=threads):
+        _add_parts(
+            &sums[0] + item // IMAGES * size, groups * size, parts, item % IMAGES, &b[0], M,
+            kernels, &y[0, 0] + item * M,
+        )
 
 
 cdef void _forward_part(
@@ -161,39 +157,60 @@ cdef void _forward_part(
     const Py_ssize_t *columns,
     const real *nothing,  # zeros
     const Kernels *kernels,
-    real *weights,        # room for (DEPTH, lanes of a panel), and for (IMAGES, DEPTH)
-    real *sums,           # OUT (panels, images, lanes of the panel)
+    real *work,           # room for (IMAGES, DEPTH), and for (DEPTH, lanes)
+    real *sums,           # OUT (panels, IMAGES, lanes of the panel)
 ) noexcept nogil:
-    cdef Py_ssize_t lanes = kernels.lanes, panel = kernels.panel * lanes, width
-    cdef Py_ssize_t images = min(N - first, <Py_ssize_t> IMAGES), d = begin, n, r, m, depth
-    cdef Py_ssize_t tiles = (images + kernels.rows - 1) // kernels.rows, tile, last, pitch
-    cdef const void *rows[MOST_ROWS]
-    cdef const real *right
-    cdef real *features = weights + panel * DEPTH
+    cdef Py_ssize_t images = min(N - first, <Py_ssize_t> IMAGES), d = begin, n, m, depth, width
+    cdef const real *weights
     while True:  # once even if there are no features
         depth = min(<Py_ssize_t> DEPTH, end - d)
         # Side by side: images far apart want the same places of the cache.
         for n in range(images):
-            memcpy(features + n * DEPTH, x + (first + n) * D + d, depth * sizeof(real))
-        for m from 0 <= m < M by panel:
-            width = panel if M - m > lanes else lanes
-            right, pitch = w + d * M + m, M
-            # An incomplete panel is copied, since a vector is not to read beyond a row of w, and so
-            # are all if the rows are so far apart that they want the same places of the cache.
-            if M - m < panel or M * sizeof(real) % CROWDED == 0:
-                _panel_of(right, depth, min(panel, M - m), M, kernels, weights)
-                right, pitch = weights, width
-            for tile in range(tiles):
-                n, last = tile * images // tiles, (tile + 1) * images // tiles
-                for r in range(last - n):
-                    rows[r] = features + (n + r) * DEPTH
-                kernels.multiply(
-                    <int> (last - n), <int> (width // lanes), rows, columns, depth, right, pitch,
-                    nothing if d == begin else NULL, 0, sums + m * IMAGES + n * width, width,
-                )
+            memcpy(work + n * DEPTH, x + (first + n) * D + d, depth * sizeof(real))
+        weights = w + d * M
+        if M < kernels.lanes:
+            _pad(weights, depth, M, kernels.lanes, work + IMAGES * DEPTH)
+            weights = work + IMAGES * DEPTH
+        m = 0
+        while m < M:
+            width = width_at(m, M, kernels)
+            product(
+                work, DEPTH, images, columns, depth, weights + max(0, min(m, M - width)),
+                max(M, kernels.lanes), width, nothing if d == begin else NULL, kernels,
+                sums + m * IMAGES, width,
+            )
+            m += width
         d += DEPTH
         if d >= end:
             break
+
+
+cdef void _add_parts(
+    const real *sums,  # IN (panels, IMAGES, lanes of the panel) of each part
+    Py_ssize_t step,   # from a part to the next
+    Py_ssize_t parts,
+    Py_ssize_t n,      # of the images
+    const real *b,
+    Py_ssize_t M,
+    const Kernels *kernels,
+    real *y,           # OUT (M,)
+) noexcept nogil:
+    cdef double totals[64]  # lanes of a panel at most
+    cdef const real *some
+    cdef Py_ssize_t m = 0, first, width, count, part, lane
+    while m < M:
+        width = width_at(m, M, kernels)
+        first = max(0, min(m, M - width))
+        count = min(width, M)
+        for lane in range(count):
+            totals[lane] = b[first + lane]
+        for part in range(parts):
+            some = sums + part * step + m * IMAGES + n * width
+            for lane in range(count):
+                totals[lane] += some[lane]
+        for lane in range(count):
+            y[first + lane] = <real> totals[lane]
+        m += width
 
 
 cdef _input_gradient(
@@ -203,54 +220,62 @@ cdef _input_gradient(
 ):
     cdef const Kernels *kernels = kernels_for(sizeof(real))
     cdef Py_ssize_t N = dx.shape[0], D = dx.shape[1], M = w.shape[1], item
-    cdef Py_ssize_t panel = kernels.panel * kernels.lanes, panels = (N + panel - 1) // panel
-    cdef const Py_ssize_t[::1] columns = geometry.count_up(M)
-    cdef real[::1] nothing = room_for(panel, w), turned = room_for(panels * panel * M, w)
+    cdef Py_ssize_t panel = kernels.panel * kernels.lanes
+    cdef const Py_ssize_t[::1] columns = geometry.count_up(OUTPUTS)
+    cdef real[::1] nothing = room_for(panel, w)
     cdef bint threads = N * D * M > WORTH_THREADS
-    cdef Py_ssize_t room = (FEATURES + MOST_ROWS) * panel
+    cdef Py_ssize_t room = panel * min(<Py_ssize_t> OUTPUTS, M) + N * kernels.lanes
+    room = (room + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
     cdef real[::1] work = room_for(room * (max_threads() if threads else 1), w)
+    cdef Py_ssize_t items = max(1, D // FEATURES)  # the last one takes what remains
 
-    # dx[n,d] = sum over m of w[d,m] * dy[n,m]
+    # dx[n,d] = sum over m of dy[n,m] * w[d,m]
     nothing[:] = 0
-    turn(&dy[0, 0], N, M, kernels, &turned[0])
-    for item in prange(
-        (D + FEATURES - 1) // FEATURES, nogil=True, schedule="static", use_threads_if=threads
-    ):
+    for item in prange(items, nogil=True, schedule="static", use_threads_if=threads):
         _input_part(
-            &w[0, 0], item * FEATURES, min(D, (item + 1) * FEATURES), M, &turned[0], N,
-            &columns[0], &nothing[0], kernels, &work[0] + threadid() * room, &dx[0, 0], D,
+            &dy[0, 0], N, M, &w[0, 0], item * FEATURES,
+            (item + 1) * FEATURES if item + 1 < items else D, &columns[0], &nothing[0], kernels,
+            &work[0] + threadid() * room, &dx[0, 0], D,
         )
 
 
 cdef void _input_part(
+    const real *dy,       # IN (N, M)
+    Py_ssize_t N,
+    Py_ssize_t M,
     const real *w,        # IN (D, M)
     Py_ssize_t first,     # feature
     Py_ssize_t last,
-    Py_ssize_t M,
-    const real *turned,   # IN (panels, M, lanes of the panel)
-    Py_ssize_t N,
     const Py_ssize_t *columns,
     const real *nothing,  # zeros
     const Kernels *kernels,
-    real *c,              # room for (features, lanes of a panel)
+    real *turned,         # room for (OUTPUTS or M, lanes of a panel), and for (N, lanes)
     real *dx,             # OUT (N, D)
     Py_ssize_t D,
 ) noexcept nogil:
-    cdef Py_ssize_t lanes = kernels.lanes, panel = kernels.panel * lanes, n, m, d, r, width
-    cdef const void *rows[MOST_ROWS]
-    for n from 0 <= n < N by panel:
-        width = panel if N - n > lanes else lanes
-        for m from 0 <= m < M by DEPTH:
-            for d from first <= d < last by kernels.rows:
-                for r in range(kernels.rows):  # the last tile repeats the last feature
-                    rows[r] = w + min(d + r, last - 1) * M + m
-                kernels.multiply(
-                    kernels.rows, <int> (width // lanes), rows, columns,
-                    min(<Py_ssize_t> DEPTH, M - m),
-                    turned + n * M + m * width, width, nothing if m == 0 else NULL, 0,
-                    c + (d - first) * width, width,
-                )
-        kernels.transpose(c, width, last - first, min(width, N - n), dx + n * D + first, D)
+    cdef Py_ssize_t at, d = first, m, n, width, depth
+    cdef Py_ssize_t count = min(last - first, <Py_ssize_t> kernels.lanes)
+    cdef bint few = last - first < kernels.lanes
+    cdef real *c = turned + kernels.panel * kernels.lanes * min(<Py_ssize_t> OUTPUTS, M)
+    while d < last:
+        width = width_at(d, last, kernels)
+        at = max(first, min(d, last - width))
+        for m from 0 <= m < M by OUTPUTS:
+            depth = min(<Py_ssize_t> OUTPUTS, M - m)
+            if few:
+                memset(turned, 0, depth * width * sizeof(real))
+            kernels.transpose(
+                w + at * M + m, M, count if few else width, depth, turned, width
+            )
+            product(
+                dy + m, M, N, columns, depth, turned, width, width,
+                nothing if m == 0 else NULL, kernels, c if few else dx + at,
+                width if few else D,
+            )
+        if few:
+            for n in range(N):
+                memcpy(dx + n * D + at, c + n * width, count * sizeof(real))
+        d += width
 
 
 cdef _weight_gradient(
@@ -259,25 +284,27 @@ cdef _weight_gradient(
     real[:, ::1] dw,        # OUT
 ):
     cdef const Kernels *kernels = kernels_for(sizeof(real))
-    cdef Py_ssize_t N = x.shape[0], D = x.shape[1], M = dw.shape[1], m, item
-    cdef Py_ssize_t panel = kernels.panel * kernels.lanes, panels = (M + panel - 1) // panel
+    cdef Py_ssize_t N = x.shape[0], D = x.shape[1], M = dw.shape[1], lanes = kernels.lanes, item
     cdef const Py_ssize_t[::1] columns = geometry.count_up(N, FEATURES)
-    cdef real[::1] nothing = room_for(panel, dw), gradients = room_for(panels * panel * N, dw)
-    cdef bint threads = N * D * M > WORTH_THREADS
-    cdef Py_ssize_t room = N * FEATURES + (FEATURES + MOST_ROWS) * panel
-    room = (room + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
+    cdef bint few = M < lanes, threads = N * D * M > WORTH_THREADS
+    cdef real[::1] nothing = room_for(kernels.panel * lanes, dw)
+    cdef real[::1] padded = room_for(N * lanes if few else 0, dw)
+    cdef const real *gradients = &dy[0, 0]
+    cdef Py_ssize_t room = (N + lanes) * FEATURES
     cdef real[::1] work = room_for(room * (max_threads() if threads else 1), dw)
 
     # dw[d,m] = sum over n of x[n,d] * dy[n,m]
     nothing[:] = 0
-    for m from 0 <= m < M by panel:
-        _panel_of(&dy[0, 0] + m, N, min(panel, M - m), M, kernels, &gradients[m * N])
+    if few:
+        _pad(gradients, N, M, lanes, &padded[0])
+        gradients = &padded[0]
     for item in prange(
         (D + FEATURES - 1) // FEATURES, nogil=True, schedule="static", use_threads_if=threads
     ):
         _weight_part(
-            &x[0, 0], N, D, item * FEATURES, min(D, (item + 1) * FEATURES), &gradients[0], M,
-            &columns[0], &nothing[0], kernels, &work[0] + threadid() * room, &dw[0, 0],
+            &x[0, 0], N, D, item * FEATURES, min(<Py_ssize_t> FEATURES, D - item * FEATURES),
+            gradients, M, &columns[0], &nothing[0], kernels, &work[0] + threadid() * room,
+            &dw[0, 0] + item * FEATURES * M,
         )
 
 
@@ -286,53 +313,40 @@ cdef void _weight_part(
     Py_ssize_t N,
     Py_ssize_t D,
     Py_ssize_t first,       # feature
-    Py_ssize_t last,
-    const real *gradients,  # IN (panels, N, lanes of the panel)
+    Py_ssize_t count,       # of them
+    const real *gradients,  # IN (N, M), or with idle lanes (N, lanes)
     Py_ssize_t M,
     const Py_ssize_t *columns,
     const real *nothing,    # zeros
     const Kernels *kernels,
-    real *work,             # room for (N, FEATURES), and for (features, lanes of a panel)
-    real *dw,               # OUT (D, M)
+    real *work,             # room for (N, FEATURES), and for (FEATURES, lanes)
+    real *dw,               # OUT (count, M)
 ) noexcept nogil:
-    cdef Py_ssize_t lanes = kernels.lanes, panel = kernels.panel * lanes, n, m, d, r, width
-    cdef real *c = work + N * FEATURES
-    cdef real *out
-    cdef Py_ssize_t pitch, count
-    cdef const void *rows[MOST_ROWS]
+    cdef Py_ssize_t n, m = 0, d, width, at, pitch = max(M, kernels.lanes)
+    cdef bint few = M < kernels.lanes
+    cdef real *c = work + N * FEATURES if few else dw
     for n in range(N):  # side by side: far apart, they would want the same places of the cache
-        memcpy(work + n * FEATURES, x + n * D + first, (last - first) * sizeof(real))
-    for m from 0 <= m < M by panel:
-        width = panel if M - m > lanes else lanes
-        out, pitch = dw + first * M + m, M
-        if M - m < width:  # its idle lanes are not to be written into dw
-            out, pitch = c, width
+        memcpy(work + n * FEATURES, x + n * D + first, count * sizeof(real))
+    while m < M:
+        width = width_at(m, M, kernels)
+        at = max(0, min(m, M - width))
         for n from 0 <= n < N by DEPTH:
-            for d from 0 <= d < last - first by kernels.rows:
-                count = min(<Py_ssize_t> kernels.rows, last - first - d)
-                for r in range(count):
-                    rows[r] = work + n * FEATURES + d + r
-                kernels.multiply(
-                    <int> count, <int> (width // lanes), rows, columns,
-                    min(<Py_ssize_t> DEPTH, N - n), gradients + m * N + n * width, width,
-                    nothing if n == 0 else NULL, 0, out + d * pitch, pitch,
-                )
-        if M - m < width:
-            for d in range(last - first):
-                memcpy(dw + (first + d) * M + m, c + d * width, (M - m) * sizeof(real))
+            product(
+                work + n * FEATURES, 1, count, columns, min(<Py_ssize_t> DEPTH, N - n),
+                gradients + n * pitch + at, pitch, width, nothing if n == 0 else NULL, kernels,
+                c + at, pitch,
+            )
+        m += width
+    if few:
+        for d in range(count):
+            memcpy(dw + d * M, c + d * pitch, M * sizeof(real))
 
 
-cdef void _panel_of(
-    const real *source,  # IN (rows, pitch)
-    Py_ssize_t rows,
-    Py_ssize_t columns,  # of them, at most a panel
-    Py_ssize_t pitch,
-    const Kernels *kernels,
-    real *out,           # OUT (rows, lanes of the panel); idle lanes are zero
+cdef void _pad(
+    const real *source, Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t lanes, real *out
 ) noexcept nogil:
-    cdef Py_ssize_t width = kernels.lanes, r
-    if columns > width:
-        width *= kernels.panel
+    """Rows of fewer numbers than lanes, with zeros after them."""
+    cdef Py_ssize_t r
+    memset(out, 0, rows * lanes * sizeof(real))
     for r in range(rows):
-        memcpy(out + r * width, source + r * pitch, columns * sizeof(real))
-        memset(out + r * width + columns, 0, (width - columns) * sizeof(real))
+        memcpy(out + r * lanes, source + r * columns, columns * sizeof(real))

@@ -2,7 +2,7 @@
 
 ====================  ==============================================================================
 ``conv.py``           convolution: which of the next four computes what
-``winograd.pyx``      3x3 filters and stride 1: 16 products in place of 36
+``winograd.pyx``      3x3 filters and stride 1 or 2: 16 or 25 products in place of 36
 ``filter_lanes.pyx``  any convolution; a vector holds one pixel of many filters
 ``pixel_lanes.pyx``   few filters, or few taps; a vector holds many pixels of one filter
 ``pointwise.pyx``     1x1 filters

@@ -481,7 +481,9 @@ cdef void _transform_gradients(
                             points[2 * i + j] = zeros
                 tiling.gradient(
                     points, <int> (numbers // lanes),
-                    to + f // panel * tiling.gradients * step + (first + a * across + b) * numbers, step,
+                    to + f // panel * tiling.gradients * step
+                    + (first + a * across + b) * numbers,
+                    step,
                 )
 
 

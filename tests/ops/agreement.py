@@ -42,6 +42,11 @@ CONV_CASES = [
     ConvCase((3, 17, 9, 8), (33, 17, 3, 3), pad=(1, 2)),  # Winograd's algorithm, tiles cut off
     ConvCase((2, 16, 6, 34), (16, 16, 3, 3)),  # the same without padding
     ConvCase((40, 18, 2, 2), (20, 18, 3, 3), pad=(1, 1)),  # several images together
+    ConvCase((3, 33, 21, 16), (34, 33, 3, 3), stride=(2, 2), pad=(1, 2)),  # stride 2, cut-off tiles
+    ConvCase((4, 32, 17, 16), (33, 32, 3, 3), stride=(2, 2)),  # rows that no window reads
+    ConvCase((70, 40, 4, 4), (33, 40, 3, 3), stride=(2, 2), pad=(1, 1)),
+    ConvCase((5, 130, 16, 16), (32, 130, 3, 3), stride=(2, 2), pad=(1, 1)),  # several chunks
+    ConvCase((8, 17, 8, 9), (16, 17, 3, 3), stride=(2, 2), pad=(2, 1)),  # dx alone by Winograd's
     ConvCase((3, 20, 5, 7), (40, 20, 1, 1)),  # 1x1 filters, an incomplete panel of pixels
     ConvCase((2, 140, 4, 8), (9, 140, 1, 1)),  # sums longer than a block
     ConvCase((2, 6, 9, 11), (20, 6, 5, 5), stride=(2, 1), pad=(2, 2)),  # lanes over filters

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -134,6 +136,12 @@ def test_fast_on_shapes_that_are_cut_into_blocks(
     np.testing.assert_allclose(dx, dx_pad[:, :, pad : pad + H, pad : pad + W], atol=1e-10)
 
 
+@pytest.mark.parametrize("pad", list(product(range(3), range(3))), ids=str)
+@pytest.mark.parametrize("size", [(20, 22), (21, 23)], ids=str)
+def test_tiles_of_stride_2_begin_anywhere(size: tuple[int, int], pad: tuple[int, int]) -> None:
+    assert_conv_agrees(fast.ops, ConvCase((3, 33, *size), (33, 33, 3, 3), (2, 2), pad))
+
+
 def test_a_nan_reaches_the_outputs_that_see_it_and_no_others(ops: Ops) -> None:
     x = np.ones((2, 1, 4, 20))
     x[0, 0, 2, 1] = np.nan
@@ -164,13 +172,17 @@ def test_a_padding_beyond_all_memory_is_an_error_not_a_crash(pad: int) -> None:
 
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
 @pytest.mark.parametrize("special", [np.nan, np.inf, -np.inf])
-def test_what_is_not_finite_does_not_spread_in_a_tile(special: float) -> None:
+@pytest.mark.parametrize(("stride", "shape"), [(1, (2, 16, 7, 9)), (2, (4, 32, 15, 17))])
+def test_what_is_not_finite_does_not_spread_in_a_tile(
+    special: float, stride: int, shape: tuple[int, ...]
+) -> None:
     # Winograd's transforms mix the pixels of a tile; a result that is not finite is made again.
     rng = np.random.default_rng(2)
-    x, w = rng.standard_normal((2, 16, 7, 9)), rng.standard_normal((16, 16, 3, 3))
+    C = shape[1]
+    x, w, b = rng.standard_normal(shape), rng.standard_normal((C, C, 3, 3)), np.zeros(C)
     x[1, 2, 3, 3] = special
-    y, cache = fast.ops.conv.forward(x, w, np.zeros(16), stride=1, pad=1)
-    y_, cache_ = naive.ops.conv.forward(x, w, np.zeros(16), stride=1, pad=1)
+    y, cache = fast.ops.conv.forward(x, w, b, stride=stride, pad=1)
+    y_, cache_ = naive.ops.conv.forward(x, w, b, stride=stride, pad=1)
     np.testing.assert_allclose(y, y_, rtol=1e-11, atol=1e-11)
     dy = rng.standard_normal(y.shape)
     dy[0, 5, 6, 8] = special

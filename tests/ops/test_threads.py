@@ -33,9 +33,14 @@ def all_passes(ops: Ops) -> list[Array]:
         filters = rng.standard_normal((19, 17, window, window)).astype(np.float32)
         y, cache = ops.conv.forward(many, filters, filters[:, 0, 0, 0], stride=1, pad=pad)
         results += y, *ops.conv.backward(y, cache)
-    pooled = {"stride": 1, "pad": 1, "size": 2, "pool_stride": 2}
-    for images, weights in ((x, w), (many, filters)):
-        y, cache = ops.conv_relu_pool.forward(images, weights, weights[:, 0, 0, 0], **pooled)
+    more = np.concatenate([many, many], axis=1)
+    filters_2 = rng.standard_normal((35, 34, 3, 3)).astype(np.float32)
+    y, cache = ops.conv.forward(more, filters_2, filters_2[:, 0, 0, 0], stride=2, pad=2)
+    results += y, *ops.conv.backward(y, cache)
+    pool = {"size": 2, "pool_stride": 2}
+    for images, weights, stride in ((x, w, 1), (many, filters, 1), (more, filters_2, 2)):
+        arguments = {"stride": stride, "pad": stride, **pool}
+        y, cache = ops.conv_relu_pool.forward(images, weights, weights[:, 0, 0, 0], **arguments)
         results += y, *ops.conv_relu_pool.backward(y, cache)
     flat = x.reshape(7, -1)
     y, cache = ops.affine.forward(flat, np.ascontiguousarray(flat[:3].T), b[:3])

@@ -2,7 +2,7 @@
 
 ====================  ==============================================================================
 ``conv.py``           convolution: which of the next five computes what
-``winograd.pyx``      3x3 filters and stride 1: 16 products in place of 36
+``winograd.pyx``      3x3 filters and stride 1 or 2: 16 or 25 products in place of 36
 ``toom_cook.pyx``     few channels and tall filters: HH + 1 products of rows in place of 2 * HH
 ``filter_lanes.pyx``  any convolution; a vector holds one pixel of many filters
 ``pixel_lanes.pyx``   few filters, or few taps; a vector holds many pixels of one filter

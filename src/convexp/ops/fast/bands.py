@@ -32,6 +32,9 @@ PIXELS = 64
 TILES = 32
 """The same for tiles of `winograd`."""
 
+FEW_TILES = 8
+"""With fewer at a time `multiply` is partly idle: bands and items do not become smaller."""
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -221,10 +224,14 @@ def winograd(
     tiles = -(-out[1] // writes) * (step // writes)
     numbers = (max(tiling.inputs) + 1) ** 2 * C + len(tiling.inputs) ** 2 * lanes  # of a tile
     step_bytes = tiles * numbers * itemsize
-    count = max(-(-steps * step_bytes // (2 * BAND_BYTES)), -(-ITEMS // max(N, 1)))
+    items = min(-(-ITEMS // max(N, 1)), tiles * steps // FEW_TILES)
+    count = max(-(-steps * step_bytes // (2 * BAND_BYTES)), items)
     together = -(-steps // min(count, steps))
     count = -(-steps // together)
-    images = max(1, min(N, TILES // (tiles * steps))) if count == 1 else 1
+    images = 1
+    if count == 1:
+        enough = max(-(-N // ITEMS), -(-FEW_TILES // (tiles * steps)))
+        images = max(1, min(N, TILES // (tiles * steps), enough))
     rows = together * step + max(0, pool_height - pool_step)
     source_rows = (-(-rows // writes) - 1) * tiling.step + reads
     bands = Bands(grid, True, images, rows, together * step, count, source_rows, W, 0)

@@ -1,7 +1,7 @@
 """Convolution: the compiled twin of `convexp.ops.naive.conv`, by what suits the shape.
 
 ================  ==================================================================================
-`winograd`        3x3 filters and stride 1: 16 products in place of 36
+`winograd`        3x3 filters, stride 1: 16 products in place of 36; stride 2: 25
 `toom_cook`       few channels and tall filters: HH + 1 products of rows in place of 2 * HH
 `pointwise`       1x1 filters: a matrix product of planes
 `pixel_lanes`     a vector holds neighbouring pixels: few filters, or few taps and long rows
@@ -151,7 +151,7 @@ def compute(
 
 def _input_gradient(dy: Array, cache: Cache, dx: Array) -> None:
     _, w, _, stride, pad = cache
-    if _winograd(cache) and winograd.input_gradient(dy, w, dx, stride=stride, pad=pad):
+    if _winograd_for_dx(cache) and winograd.input_gradient(dy, w, dx, stride=stride, pad=pad):
         return
     if _pointwise(cache):
         pointwise.input_gradient(dy, w, dx)
@@ -163,9 +163,7 @@ def _input_gradient(dy: Array, cache: Cache, dx: Array) -> None:
 
 def _weight_gradient(dy: Array, cache: Cache, dw: Array, db: Array) -> None:
     x, w, _, stride, pad = cache
-    if _winograd(cache) and winograd.weight_gradient(
-        dy, x, dw, db, stride=stride, pad=pad
-    ):
+    if _winograd(cache) and winograd.weight_gradient(dy, x, dw, db, stride=stride, pad=pad):
         return
     if _toom_cook(cache) and toom_cook.weight_gradient(dy, x, dw, db, stride=stride, pad=pad):
         return
@@ -182,13 +180,35 @@ LANES = 16  # of float32 in the longest vector
 TALL = 4  # rows of filters from which on a transform of their columns pays
 LONG = 10  # products that an output row's transform is shared by, likewise
 ENOUGH = 16  # channels and filters from which on Winograd's transforms cost less than they save
+ENOUGH_2 = 32  # the same for stride 2, but for its input gradient, which saves more
+SHARE_2 = 0.85  # of the products with stride 2, tiles that are cut off included, at most
+SHARE_OF_DX = 1.15  # the same for the input gradient: the direct one runs through dx four times
+TILES_2 = 64  # of all images together: they share the transform of the filters
 
 
 def _winograd(cache: Cache) -> bool:
+    if cache.stride == (2, 2):
+        return _strided(cache, ENOUGH_2, SHARE_2)
+    return cache.stride == (1, 1) and _small(cache, ENOUGH)
+
+
+def _winograd_for_dx(cache: Cache) -> bool:
+    if cache.stride == (2, 2):
+        return _strided(cache, ENOUGH, SHARE_OF_DX)
+    return _winograd(cache)
+
+
+def _small(cache: Cache, enough: int) -> bool:
     F, C, *window = cache.w.shape
-    if window != [3, 3] or cache.stride not in ((1, 1), (2, 2)) or max(cache.pad) > 2:
-        return False
-    return bool(min(F, C) >= ENOUGH)
+    return bool(window == [3, 3] and max(cache.pad) <= 2 and min(F, C) >= enough)
+
+
+def _strided(cache: Cache, enough: int, share: float) -> bool:
+    N, _, H, W = cache.x.shape
+    H_out, W_out = (H + 2 * cache.pad[0] - 1) // 2, (W + 2 * cache.pad[1] - 1) // 2
+    tiles = (H_out + 1) // 2 * ((W_out + 1) // 2)
+    saves = N * tiles >= TILES_2 and 25 * tiles <= share * 9 * H_out * W_out
+    return saves and _small(cache, enough)
 
 
 def _toom_cook(cache: Cache) -> bool:

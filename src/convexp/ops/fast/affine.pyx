@@ -12,8 +12,8 @@ So the weights, which are the large matrix, are read and written as they lie, bu
 gradient, which turns them block by block. What each thread computes, and in which order numbers are
 added, hangs on the shapes alone.
 
-Where the lanes do not fill their last vector, it begins earlier and repeats some of its neighbour's:
-the same sums, computed once more. Only fewer lanes than a vector's are copied between zeros.
+Where the lanes do not fill their last vector, it begins earlier and repeats some of its
+neighbour's: the same sums, computed once more. Only fewer lanes than a vector's are copied between zeros.
 """
 
 from typing import NamedTuple

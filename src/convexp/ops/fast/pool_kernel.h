@@ -1,8 +1,8 @@
 /* The forward pass of max-pooling over a few planes: their maxima and where these lie.
  *
- * Where the windows are next to each other or every other column, a vector of them is read from the
- * image as it is. Otherwise the planes are copied into a work buffer, split by stride phase. There a
- * tap of neighbouring windows is a run of neighbours too. */
+ * Where the windows are next to each other or every other column, a vector of them is read from
+ * the image as it is. Otherwise the planes are copied into a work buffer, split by stride phase.
+ * There a tap of neighbouring windows is a run of neighbours too. */
 
 #ifndef LEVEL /* the first time: what does not depend on type and instruction set */
 
@@ -42,7 +42,7 @@ typedef struct {
 #define lanes KERNEL(lanes, real, LEVEL)
 #define bytes KERNEL(bytes, real, LEVEL)
 
-/* A vector in registers, one at any address of memory, one of integers, and a byte for each lane. */
+/* A vector in registers, one at any address of memory, one of integers, a byte for each lane. */
 #if HAVE_VECTORS
 typedef real vec __attribute__((vector_size(BYTES)));
 typedef real loose __attribute__((vector_size(BYTES), aligned(sizeof(real)), may_alias));

@@ -11,7 +11,8 @@ static TARGET void KERNEL(mix_rows, real, LEVEL)(
         Py_ssize_t l = 0;
         for (; l + LANES <= count; l += LANES) {
             vec sum = {0};
-            for (int i = 0; i < n; i++) sum += matrix[i] * *(const loose *)((const real *)rows[i] + l);
+            for (int i = 0; i < n; i++)
+                sum += matrix[i] * *(const loose *)((const real *)rows[i] + l);
             *(loose *)(out + l) = sum;
         }
         for (; l < count; l++) {

@@ -13,7 +13,8 @@ gradient, which turns them block by block. What each thread computes, and in whi
 added, hangs on the shapes alone.
 
 Where the lanes do not fill their last vector, it begins earlier and repeats some of its
-neighbour's: the same sums, computed once more. Only fewer lanes than a vector's are copied between zeros.
+neighbour's: the same sums, computed once more. Only fewer lanes than a vector's are copied between
+zeros.
 """
 
 from typing import NamedTuple

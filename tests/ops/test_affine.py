@@ -95,6 +95,10 @@ AFFINE_SHAPES = [
     (3, 1200, 45),
     (130, 70, 16),
     (9, 65, 600),
+    (131, 75, 517),  # more images and more outputs than a block; the last vectors overlap
+    (3, 9, 600),  # fewer features than a vector
+    (50, 100, 512),  # rows of weights a power of two apart
+    (2, 130, 31),
 ]
 
 

@@ -394,8 +394,9 @@ cdef _weight_gradient(
     cdef Py_ssize_t tiles = down * across, input_step, gradient_step
     cdef Py_ssize_t top = -pad[0], left = -pad[1]
     cdef Py_ssize_t image = tiles * (tiling.inputs * depth + tiling.gradients * panels * panel)
-    cdef Py_ssize_t chunks = min(N, N * image * sizeof(real) // CHUNK_BYTES + 1)
-    cdef Py_ssize_t chunk = (N + chunks - 1) // chunks
+    cdef Py_ssize_t chunk = max(
+        1, min(N, CHUNK_BYTES // <Py_ssize_t> (image * sizeof(real)))
+    )
     cdef Py_ssize_t groups = (C + kernels.rows - 1) // kernels.rows
     cdef real[::1] inputs = room_for(tiling.inputs * (chunk * tiles * depth + lanes), dw)
     cdef real[::1] gradients = room_for(

@@ -266,7 +266,7 @@ cdef _weight_gradient(
                 kernels, &columns[0, 0], n, &mix[0, 0], &taps[0], depth, &pixels[0],
                 &work[0] + threadid() * room, source, &sums[part, 0], &totals[image, 0],
             )
-    total = np.asarray(sums).sum(axis=0, dtype=float).astype(float)
+    total = np.asarray(sums).sum(axis=0, dtype=float)
     _transform_sums(total, matrices.filter, panel, kernels.lanes, np.asarray(dw))
     np.asarray(db)[:] = np.asarray(totals).sum(axis=0)
 

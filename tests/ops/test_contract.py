@@ -248,8 +248,23 @@ def test_hyperparameters_are_keywords_and_have_no_defaults(op: Op, name: str) ->
 def test_a_table_refuses_what_is_no_op(ops: Ops) -> None:
     with pytest.raises(TypeError, match="the op 'conv' must be an Op, not tuple"):
         replace(ops, conv=cast(Op, (ops.conv.forward, ops.conv.backward)))
-    with pytest.raises(TypeError, match="forward and backward of the op 'max_pool' must be"):
-        replace(ops, max_pool=Op(ops.max_pool.forward, cast(Any, None)))
+    with pytest.raises(TypeError, match="the op 'max_pool' must have a backward .* lacks one"):
+        replace(ops, max_pool=Op(ops.max_pool.forward))
+    with pytest.raises(TypeError, match="the op 'conv' must have a forward .* has 3"):
+        replace(ops, conv=Op(cast(Any, 3), ops.conv.backward))
+
+
+def test_a_table_refuses_to_leave_open_what_has_no_name(ops: Ops) -> None:
+    floats = replace(ops.conv, unsupported=("flaot64",))
+    with pytest.raises(TypeError, match="op 'conv' declares 'flaot64' .* did you mean 'float64'"):
+        replace(ops, conv=floats)
+
+
+def test_a_composed_sandwich_supports_what_its_parts_do(ops: Ops) -> None:
+    conv = replace(ops.conv, unsupported=("float64", "NaN"))
+    pool = replace(ops.max_pool, unsupported=("NaN",))
+    table = replace(ops, conv=conv, max_pool=pool, conv_relu_pool=COMPOSED)
+    assert table.conv_relu_pool.unsupported == ("float64", "NaN")
 
 
 def test_a_table_refuses_what_is_no_update(ops: Ops) -> None:

@@ -48,11 +48,17 @@ The rules of the contract:
    ``(vertical, horizontal)``), windows that overlap and windows that do not tile the input,
    batches of 0 and of 1: all are right in every backend.
 5. A tie in max_pool goes to the first maximum in row-major order. NaN propagates: a window that
-   holds a NaN yields NaN, and its gradient goes to the first NaN.
+   holds a NaN yields NaN, and its gradient goes to the first NaN. A convolution's output whose
+   window holds a NaN or an infinity is not finite; how far that spreads among the outputs of the
+   same image is the backend's affair.
 6. A backward that takes ``need_dx`` and ``need_dw`` computes what is needed, the same numbers as
    when all is, and returns None for the rest; ``db`` goes with ``dw``.
 7. A shape that does not fit is a ValueError from `convexp.ops.shapes`, raised before any
    arithmetic; it says the shapes and the rule.
+8. The same call gives the same bits, whatever calls came before it, lie between its forward and
+   its backward, or run beside it in other threads.
+9. What a backend cannot do it declares, ``Op(forward, backward, unsupported=("float64",))`` with
+   names from `CAPABILITIES`, and answers with a NotImplementedError: never with wrong numbers.
 
 Beside the ops a table has `Updates`, the steps of the optimizers; they are no ops, so they come
 from the backend that a run names, whatever single ops it takes from others.
@@ -65,18 +71,57 @@ from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, NoReturn
 
+from convexp.errors import choices
 from convexp.ops.naive import updates as reference
 from convexp.ops.sandwiches import SANDWICHES
 
-__all__ = ["OP_NAMES", "Composed", "Op", "Ops", "Updates"]
+__all__ = [
+    "CAPABILITIES",
+    "GRADIENTS",
+    "INPUTS",
+    "OP_NAMES",
+    "OUTPUTS",
+    "Composed",
+    "Op",
+    "Ops",
+    "Updates",
+]
+
+CAPABILITIES = {
+    "float32": "inputs of float32",
+    "float64": "inputs of float64",
+    "integers": "inputs of whole numbers, which are promoted",
+    "mixed dtypes": "inputs, or a gradient that flows in, of different dtypes",
+    "stride": "steps of more than 1",
+    "stride per axis": "different vertical and horizontal steps",
+    "pad": "zeros around the images",
+    "pad per axis": "different vertical and horizontal padding",
+    "oblong windows": "windows of different height and width",
+    "overlapping windows": "pooling windows that share pixels",
+    "pixels left over": "pooling windows that do not cover the images",
+    "empty batch": "N = 0",
+    "memory layouts": "inputs that are not C-contiguous, or not of the machine's byte order",
+    "read-only inputs": "inputs whose memory may not be written",
+    "NaN": "NaN among the inputs",
+    "infinity": "infinities among the inputs",
+}
+"""What a backend may declare that an op of its does not support, and what each name means."""
 
 
 @dataclass(frozen=True)
 class Op:
-    """The two passes of one operation; their signatures stand in the table of `convexp.ops`."""
+    """The two passes of one operation; their signatures stand in the table of `convexp.ops`.
+
+    Attributes:
+        forward: the forward pass.
+        backward: its gradient.
+        unsupported: names from `CAPABILITIES`, of what the op answers with a NotImplementedError.
+    """
 
     forward: Callable[..., Any]
-    backward: Callable[..., Any]
+    # `Ops`, which knows the op's name, refuses one that lacks a backward.
+    backward: Callable[..., Any] = None  # type: ignore[assignment]
+    unsupported: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -126,8 +171,8 @@ class Ops:
     ``dataclasses.replace(naive.ops, conv=Op(my_forward, my_backward))`` is a whole backend.
 
     Raises:
-        TypeError: an op is not an `Op`, or one of its passes cannot be called, or the updates are
-            no `Updates`.
+        TypeError: an op is not an `Op`, or one of its passes cannot be called, or it declares what
+            is not in `CAPABILITIES`, or the updates are no `Updates`.
     """
 
     conv: Op
@@ -145,8 +190,16 @@ class Ops:
             op = getattr(self, name)
             if not isinstance(op, Op):
                 raise TypeError(f"the op '{name}' must be an Op, not {type(op).__name__}")
-            if not (callable(op.forward) and callable(op.backward)):
-                raise TypeError(f"forward and backward of the op '{name}' must be functions")
+            for way in ("forward", "backward"):
+                if not callable(function := getattr(op, way)):
+                    has = "lacks one" if function is None else f"has {function!r}"
+                    raise TypeError(f"the op '{name}' must have a {way} function, but it {has}")
+            for capability in op.unsupported:
+                if capability not in CAPABILITIES:
+                    raise TypeError(
+                        f"the op '{name}' declares '{capability}' unsupported; "
+                        f"{choices(capability, CAPABILITIES)}"
+                    )
             if isinstance(op, Composed):
                 # Frozen for its users; this is still its construction.
                 object.__setattr__(self, name, self._compose(name))
@@ -158,8 +211,30 @@ class Ops:
         # Partials of module-level functions, not closures: a table can then be pickled, which
         # is how process launchers hand it on.
         parts = {part: getattr(self, part) for part in sandwich.parts}
-        return Composed(partial(sandwich.forward, **parts), partial(sandwich.backward, **parts))
+        return Composed(
+            partial(sandwich.forward, **parts),
+            partial(sandwich.backward, **parts),
+            tuple(dict.fromkeys(u for part in parts.values() for u in part.unsupported)),
+        )
 
 
 OP_NAMES = tuple(field.name for field in fields(Ops) if field.name != "updates")
 """The ops in the order in which they are shown: the sandwiches after what they are made of."""
+
+INPUTS = {
+    "conv": ("x", "w", "b"),
+    "affine": ("x", "w", "b"),
+    "max_pool": ("x",),
+    "batchnorm": ("x", "gamma", "beta"),
+    "spatial_batchnorm": ("x", "gamma", "beta"),
+    "conv_relu": ("x", "w", "b"),
+    "conv_relu_pool": ("x", "w", "b"),
+    "spatial_batchnorm_relu": ("x", "gamma", "beta"),
+}
+"""The positional arguments of each forward, by op."""
+
+OUTPUTS = {op: ("y", "mean", "var") if "norm" in op else ("y",) for op in OP_NAMES}
+"""What each forward returns besides the cache, by op; mean and var as a pair."""
+
+GRADIENTS = {op: tuple(f"d{name}" for name in INPUTS[op]) for op in OP_NAMES}
+"""What each backward returns, by op; a single one not as a tuple."""

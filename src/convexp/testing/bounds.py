@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from convexp.ops import Op, Ops
+from convexp.ops import GRADIENTS, INPUTS, OUTPUTS, Op, Ops
 from convexp.ops.naive import affine, batchnorm, conv, max_pool
 from convexp.ops.shapes import as_pair
-from convexp.testing.cases import GRADIENTS, INPUTS, OUTPUTS, Anything, Case
+from convexp.testing.cases import Anything, Case
 
 REFERENCE = Ops(
     conv=Op(conv.forward, conv.backward),

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from convexp.ops import OP_NAMES
+from convexp.ops import INPUTS, OP_NAMES
 from convexp.ops.shapes import Shape
 
 Anything = npt.NDArray[Any]
@@ -23,19 +23,6 @@ Anything = npt.NDArray[Any]
 Rule = Literal["agreement", "gradient", "needed", "parts", "refusal", "twice"]
 
 OPS = OP_NAMES
-
-INPUTS = {
-    "conv": ("x", "w", "b"),
-    "affine": ("x", "w", "b"),
-    "max_pool": ("x",),
-    "batchnorm": ("x", "gamma", "beta"),
-    "spatial_batchnorm": ("x", "gamma", "beta"),
-    "conv_relu": ("x", "w", "b"),
-    "conv_relu_pool": ("x", "w", "b"),
-    "spatial_batchnorm_relu": ("x", "gamma", "beta"),
-}
-OUTPUTS = {op: ("y", "mean", "var") if "norm" in op else ("y",) for op in OPS}
-GRADIENTS = {op: tuple(f"d{name}" for name in INPUTS[op]) for op in OPS}
 
 # How the numbers are drawn, as text with {shape} and as function; b, gamma and beta, too.
 VALUES: dict[str, tuple[str, Callable[[np.random.Generator, Shape], Anything]]] = {

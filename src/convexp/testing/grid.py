@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from convexp.ops import INPUTS
 from convexp.ops.sandwiches import SANDWICHES
 from convexp.ops.shapes import Shape
-from convexp.testing.cases import INPUTS, LAYOUTS, Case
+from convexp.testing.cases import LAYOUTS, Case
 
 CONV: list[tuple[Shape, Shape, Any, Any]] = [  # x, w, stride, pad
     ((1, 1, 1, 2), (1, 1, 1, 1), 1, 0),

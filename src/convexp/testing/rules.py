@@ -13,11 +13,11 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from convexp.ops import Op, Ops
+from convexp.ops import GRADIENTS, INPUTS, OUTPUTS, Op, Ops
 from convexp.ops.sandwiches import SANDWICHES
 from convexp.ops.shapes import float_dtype
 from convexp.testing import bounds
-from convexp.testing.cases import GRADIENTS, INPUTS, OUTPUTS, Anything, Case
+from convexp.testing.cases import Anything, Case
 from convexp.testing.gradients import numerical_gradient
 
 AnyCase = TypeVar("AnyCase")

@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from convexp.ops import OP_NAMES, Composed, Op, Ops
+from convexp.ops import COMPOSED, OP_NAMES, Composed, Op, Ops
 from convexp.ops.shapes import Array
 from convexp.plugins import naive
 
@@ -248,15 +248,15 @@ def test_hyperparameters_are_keywords_and_have_no_defaults(op: Op, name: str) ->
 def test_a_table_refuses_what_is_no_op(ops: Ops) -> None:
     with pytest.raises(TypeError, match="the op 'conv' must be an Op, not tuple"):
         replace(ops, conv=cast(Op, (ops.conv.forward, ops.conv.backward)))
-    with pytest.raises(TypeError, match="the op 'max_pool' must have a backward .* lacks one"):
+    with pytest.raises(TypeError, match=r"the op 'max_pool' must have a backward .* lacks one"):
         replace(ops, max_pool=Op(ops.max_pool.forward))
-    with pytest.raises(TypeError, match="the op 'conv' must have a forward .* has 3"):
+    with pytest.raises(TypeError, match=r"the op 'conv' must have a forward .* has 3"):
         replace(ops, conv=Op(cast(Any, 3), ops.conv.backward))
 
 
 def test_a_table_refuses_to_leave_open_what_has_no_name(ops: Ops) -> None:
     floats = replace(ops.conv, unsupported=("flaot64",))
-    with pytest.raises(TypeError, match="op 'conv' declares 'flaot64' .* did you mean 'float64'"):
+    with pytest.raises(TypeError, match=r"op 'conv' declares 'flaot64' .* did you mean 'float64'"):
         replace(ops, conv=floats)
 
 

@@ -84,7 +84,7 @@ def test_only_tracking_knows_mlflow_and_only_when_a_run_starts() -> None:
 
 def test_only_the_front_door_knows_hydra() -> None:
     assert users("hydra") == {"__main__.py", "plugins/search_path.py"}
-    assert users("omegaconf") == {"__main__.py", "run.py"}
+    assert users("omegaconf") == {"__main__.py", "plugins/search_path.py", "run.py"}
 
 
 def test_the_loop_prints_nothing() -> None:

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_module
+from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from convexp.config import LATER, bind, bind_to, build, parameters
+from convexp.config import LATER, bind, build, parameters
 from convexp.ops import OP_NAMES, Ops
-from convexp.plugins import load, search_path, select
+from convexp.plugins import load, search_path
 from convexp.run import AXES, Experiment, resolve
 from convexp.schedules import constant
 
@@ -62,9 +63,12 @@ def test_an_option_is_named_after_its_target(group: str, option: str) -> None:
 def test_every_option_builds(group: str, option: str, request: pytest.FixtureRequest) -> None:
     if (group, option) == ("dataset", "cifar10"):
         request.getfixturevalue("cifar10_root")  # skips where it is not at hand
-    node = composed(f"{group}={option}")[group]
+    config = composed(f"{group}={option}")
+    node = config[group]
     if group == "backend":
-        assert isinstance(bind_to(select, node, "backend")().ops, Ops)
+        experiment = Experiment(config)
+        assert isinstance(experiment.backend.ops, Ops)
+        assert experiment.shadow is None
     elif group == "model":
         small = node | {"filter_size": 3} if "filter_size" in node else node
         made = {"input_shape": (3, 8, 9), "num_classes": 4, "ops": load("naive")}
@@ -117,8 +121,14 @@ def test_the_axes_are_the_keys_of_the_configuration() -> None:
 
 
 @pytest.mark.parametrize("name", ["naive", "fast"])
-def test_a_backends_file_shows_every_option_of_the_registry(name: str) -> None:
-    """What an installed backend without a YAML gets is what the built-in files show."""
+def test_an_installed_backend_gets_what_the_built_in_files_say(name: str) -> None:
     shipped = OmegaConf.to_container(OmegaConf.load(CONF / "backend" / f"{name}.yaml"))
     assert shipped == search_path.backend_node(name)
-    assert list(shipped["ops"]) == list(OP_NAMES)
+    assert list(composed(f"backend={name}")["backend"]["ops"]) == list(OP_NAMES)
+
+
+def test_any_layer_may_be_named_on_the_command_line() -> None:
+    chosen = composed("backend.layers.conv1.conv=naive", "backend.layers.any.max_pool=fast")
+    assert chosen["backend"]["layers"] == {"conv1": {"conv": "naive"}, "any": {"max_pool": "fast"}}
+    with pytest.raises(HydraException, match=r"Could not override .backend\.ops\.any"):
+        composed("backend.ops.any=naive")

@@ -1,37 +1,55 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
+import pytest
 
 from convexp import provenance
-from convexp.plugins import select
+from convexp.models import Sequential, three_layer
+from convexp.ops import OP_NAMES
+from convexp.plugins import load, select
 
-NONE: dict[str, str | None] = {}
+CONFIG = {"backend": {"name": "fast"}, "model": {"dtype": "float32"}}
+
+
+@pytest.fixture
+def model(rng: np.random.Generator) -> Sequential:
+    return three_layer(
+        num_filters=2,
+        filter_size=3,
+        hidden_dim=3,
+        weight_scale=1.0,
+        reg=0.0,
+        dtype="float32",
+        input_shape=(1, 4, 4),
+        num_classes=2,
+        ops=load("naive"),
+        rng=rng,
+    )
 
 
 def test_the_tags_say_what_the_figures_depend_on() -> None:
-    config = {"backend": {"name": "fast"}, "model": {"dtype": "float32"}}
-    tags = provenance.tags(config, select(name="fast", num_threads=None, ops=NONE), 2)
+    fast = select(name="fast", num_threads=None, ops={}, layers={})
+    tags = provenance.tags(CONFIG, fast, 2, None)
     assert tags["backend"] == "fast"
     assert tags["backend.version"] == f"convexp {tags['convexp.version']}"
     assert (tags["threads"], tags["dtype"]) == ("2", "float32")
     assert tags["numpy.version"] == np.__version__
     assert tags["processor"]
-    assert "backend.conv" not in tags
+    assert {f"backend.ops.{op}" for op in OP_NAMES} <= tags.keys()
+    assert not [name for name in tags if name.startswith("backend.layers")]
 
 
-def test_a_mixed_table_says_who_serves_each_op() -> None:
-    config = {"backend": {"name": "fast"}, "model": {"dtype": "float32"}}
-    mixed = select(name="fast", num_threads=None, ops={"max_pool": "naive"})
-    tags = provenance.tags(config, mixed, 2)
-    version = tags["convexp.version"]
-    assert tags["backend.max_pool"] == f"naive (convexp {version})"
-    assert tags["backend.conv"] == f"fast (convexp {version})"
-
-
-def test_every_op_may_come_from_elsewhere() -> None:
-    everywhere = select(name="fast", num_threads=None, ops=NONE)
-    naive = select(name="naive", num_threads=None, ops=NONE).served_by
-    config = {"backend": {"name": "fast"}, "model": {}}
-    assert provenance.tags(config, replace(everywhere, served_by=naive), 1)["backend"] == "fast"
+def test_they_say_who_serves_each_op_and_each_layer(model: Sequential) -> None:
+    layers: dict[str, dict[str, str | None]] = {"conv1": {"conv": "naive"}}
+    mixed = select(name="fast", num_threads=None, ops={"max_pool": "naive"}, layers=layers)
+    tags = provenance.tags(CONFIG, mixed, 2, model)
+    naive, fast = (f"{name} (convexp {tags['convexp.version']})" for name in ("naive", "fast"))
+    assert tags["backend.ops.max_pool"] == naive
+    assert tags["backend.ops.conv"] == fast
+    # The fused kernel holds the pool that was exchanged.
+    assert tags["backend.ops.conv_relu_pool"] == f"composed: conv by {fast}, max_pool by {naive}"
+    assert tags["backend.layers.conv1"] == (
+        f"conv_relu_pool: composed: conv by {naive}, max_pool by {naive}"
+    )
+    assert tags["backend.layers.affine2"] == f"affine: {fast}"
+    assert "backend.layers.relu1" not in tags

@@ -6,6 +6,8 @@
 - ``forward(x, *, train) -> y, cache``
 - ``backward(dy, cache, *, need_dx=True) -> dx, gradients``, the gradients under the names of the
   parameters; ``dx`` may be None where it is not needed
+- ``op`` names the table's op that it calls, None if it calls none; ``ops`` is that table, and
+  may be exchanged for another (`convexp.models.Sequential.equip`)
 - ``parameters`` are trained; ``state`` (running averages) is kept with them but not trained. A
   parameter named ``w`` is a weight: it, and nothing else, is decayed and regularized.
 
@@ -17,7 +19,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +42,9 @@ Gradients = dict[str, Array]
 
 class Layer(ABC):
     """What every layer has; the module's docstring says what each part means."""
+
+    op: ClassVar[str | None] = None
+    ops: Ops
 
     def __init__(self, output_shape: Shape) -> None:
         self.output_shape = output_shape
@@ -71,6 +76,8 @@ class Affine(Layer):
     Raises:
         ValueError: the input has another number of axes.
     """
+
+    op = "affine"
 
     def __init__(
         self,
@@ -119,6 +126,8 @@ class Conv(Layer):
         ValueError: the filter does not fit into the images.
     """
 
+    op = "conv"
+
     def __init__(
         self,
         input_shape: Shape,
@@ -156,6 +165,8 @@ class Conv(Layer):
 class ConvReLU(Conv):
     """Convolution and rectifier by the table's ``conv_relu``; arguments as `Conv`'s."""
 
+    op = "conv_relu"
+
     def forward(self, x: Array, *, train: bool) -> tuple[Array, Any]:
         w, b = self.parameters["w"], self.parameters["b"]
         y, cache = self.ops.conv_relu.forward(x, w, b, stride=self.stride, pad=self.pad)
@@ -180,6 +191,8 @@ class ConvReLUPool(Conv):
     Raises:
         ValueError: the filter does not fit into the images, or the window into its output.
     """
+
+    op = "conv_relu_pool"
 
     def __init__(
         self, input_shape: Shape, *, pool_size: Pair, pool_stride: Pair, **conv: Any
@@ -220,6 +233,8 @@ class MaxPool(Layer):
     Raises:
         ValueError: the window does not fit into the images.
     """
+
+    op = "max_pool"
 
     def __init__(self, input_shape: Shape, *, size: Pair, stride: Pair, ops: Ops) -> None:
         super().__init__(max_pool_shape((1, *input_shape), size=size, stride=stride)[1:])

@@ -8,7 +8,7 @@ names: ``conv1``, ``affine2``.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import count
 from typing import Any, Literal
 
@@ -33,6 +33,14 @@ from convexp.ops.shapes import Array, Shape
 from convexp.optimizers import Fraction
 
 DType = Literal["float32", "float64"]
+
+Watch = Callable[[str, Mapping[str, Any]], None]
+"""Told of a layer, by name, what it has computed: ``y`` on the way forward; on the way back its
+``dy``, ``dx`` (None where it is not needed) and the gradients of its parameters."""
+
+
+def unwatched(layer: str, tensors: Mapping[str, Any]) -> None:
+    """Nobody watches."""
 
 
 class Sequential:
@@ -67,15 +75,24 @@ class Sequential:
         """That of the parameters, in which batches are to be cut."""
         return next(iter(self.parameters.values())).dtype
 
-    def forward(self, x: Array, *, train: bool) -> tuple[Array, list[Any]]:
+    def equip(self, table: Callable[[str], Ops]) -> None:
+        """Give each layer that calls an op the table for its name."""
+        for name, layer in self.layers.items():
+            if layer.op is not None:
+                layer.ops = table(name)
+
+    def forward(
+        self, x: Array, *, train: bool, watch: Watch = unwatched
+    ) -> tuple[Array, list[Any]]:
         """Scores ``(N, K)`` of a batch ``(N, C, H, W)``, and the caches for `backward`."""
         caches = []
-        for layer in self.layers.values():
+        for name, layer in self.layers.items():
             x, cache = layer.forward(x, train=train)
+            watch(name, {"y": x})
             caches.append(cache)
         return x, caches
 
-    def backward(self, dscores: Array, caches: list[Any]) -> Gradients:
+    def backward(self, dscores: Array, caches: list[Any], *, watch: Watch = unwatched) -> Gradients:
         """Gradients of the loss, under the names of `parameters`, without the penalty's."""
         dy: Any = dscores
         gradients: Gradients = {}
@@ -84,7 +101,9 @@ class Sequential:
         first = next((i for i, ((_, layer), _) in enumerate(way) if layer.parameters), len(way))
         for i in reversed(range(first, len(way))):
             (name, layer), cache = way[i]
-            dy, own = layer.backward(dy, cache, need_dx=i > first)
+            dx, own = layer.backward(dy, cache, need_dx=i > first)
+            watch(name, {"dy": dy, "dx": dx, **{f"d{key}": g for key, g in own.items()}})
+            dy = dx
             gradients.update({f"{name}.{key}": gradient for key, gradient in own.items()})
         return gradients
 

@@ -10,28 +10,35 @@ from typing import Any
 import numpy as np
 
 import convexp
+from convexp.models import Sequential
+from convexp.ops import OP_NAMES
 from convexp.plugins import Selection
+from convexp.plugins.registry import find
 
 
-def tags(config: Mapping[str, Any], backend: Selection, threads: int) -> dict[str, str]:
-    """Tags of a run: the backend and its version (that of each op where they differ), the number
+def tags(
+    config: Mapping[str, Any], backend: Selection, threads: int, model: Sequential | None
+) -> dict[str, str]:
+    """Tags of a run: the backend and its version, who serves each op and each layer, the number
     of threads, the dtype, the processor, and the versions of what computes.
 
     Args:
         config: the resolved configuration.
         backend: what the run computes with.
         threads: how many threads the kernels may use.
+        model: the network; None if the run has none.
     """
-    name = config["backend"]["name"]
-    own = {
-        f"backend.{op}": f"{b.name} ({b.distribution} {b.version})"
-        for op, b in backend.served_by.items()
-    }
-    main = next((b for b in backend.served_by.values() if b.name == name), None)
+    main = find(backend.name)
+    layers = {} if model is None else model.layers
     return {
-        "backend": name,
-        **({"backend.version": f"{main.distribution} {main.version}"} if main else {}),
-        **(own if len({b.name for b in backend.served_by.values()}) > 1 else {}),
+        "backend": backend.name,
+        "backend.version": f"{main.distribution} {main.version}",
+        **{f"backend.ops.{op}": backend.server(op) for op in OP_NAMES},
+        **{
+            f"backend.layers.{name}": f"{layer.op}: {backend.of(name).server(layer.op)}"
+            for name, layer in layers.items()
+            if layer.op is not None
+        },
         "threads": str(threads),
         "dtype": str(config["model"].get("dtype", "")),
         "processor": processor(),

@@ -24,6 +24,8 @@ from convexp.models import Sequential
 from convexp.ops import Ops
 from convexp.ops.timing import Clock, timed
 from convexp.plugins import Selection, select
+from convexp.plugins.guard import guarded
+from convexp.plugins.shadow import Shadow
 from convexp.threads import one_pool
 
 AXES = (
@@ -48,7 +50,7 @@ class Experiment:
     no network.
     """
 
-    PARTS = ("backend", "dataset", "model", "fit")
+    PARTS = ("backend", "dataset", "model", "fit", "shadow")
 
     def __init__(self, config: dict[str, Any]) -> None:
         self.config = config
@@ -59,14 +61,33 @@ class Experiment:
 
     @cached_property
     def backend(self) -> Selection:
-        """The ops table, and who serves each op."""
-        selection: Selection = bind_to(select, self.config["backend"], "backend")()
+        """The ops tables, and who serves each op."""
+        selection: Selection = bind_to(select, self._backend_keys(shadow=False), "backend")()
         return selection
+
+    @cached_property
+    def shadow(self) -> Shadow | None:
+        """The backend that runs beside the chosen ops; None without one."""
+        keys = self._backend_keys(shadow=True)
+        if keys.get("shadow") is None:
+            return None
+        shadow: Shadow = bind_to(Shadow, keys, "backend")()
+        return shadow
+
+    def _backend_keys(self, *, shadow: bool) -> dict[str, Any]:
+        node = self.config["backend"]
+        return {k: v for k, v in node.items() if k.startswith("shadow") == shadow}
 
     @cached_property
     def ops(self) -> Ops:
         """The backend's table, keeping time."""
         return timed(self.backend.ops, self.clock)
+
+    def table(self, layer: str) -> Ops:
+        """What a layer computes with: its own table, keeping time and looked at."""
+        own = self.backend.of(layer)
+        ops = guarded(timed(own.ops, self.clock), own.served_by)
+        return ops if self.shadow is None else self.shadow.beside(ops, layer, own)
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -85,6 +106,8 @@ class Experiment:
             ops=self.ops,
             rng=self.weights,
         )
+        self.backend.check_layers({name: layer.op for name, layer in model.layers.items()})
+        model.equip(self.table)
         return model
 
     @cached_property
@@ -119,7 +142,7 @@ def run(cfg: DictConfig) -> float | None:
     task = bind(config["task"], "task", tracker=LATER, **parts)
 
     with one_pool(experiment.backend.num_threads) as threads, reuse_memory():
-        tags = provenance.tags(config, experiment.backend, threads)
+        tags = provenance.tags(config, experiment.backend, threads, parts.get("model"))
         with build(
             config["tracking"], "tracking", config=config, tags=tags, dataset=parts.get("dataset")
         ) as tracker:

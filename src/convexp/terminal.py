@@ -86,7 +86,7 @@ class Progress:
             self.bar.update(self.task, completed=step, loss=loss)
             waited = perf_counter() - self.last_line
             if not self.console.is_terminal and waited > SECONDS_BETWEEN_LINES:
-                self._line(f"step {step}/{self.steps}  {loss}")
+                self.say(f"step {step}/{self.steps}  {loss}")
         if "epoch" in metrics:
             epoch = int(metrics["epoch"])
             results = f"  train {metrics['train/accuracy']:.3f}"
@@ -96,10 +96,11 @@ class Progress:
                 results += f"  {metrics['images_per_second']:,.0f} images/s"
             self.bar.update(self.task, epoch=min(epoch + 1, self.epochs), last=results)
             loss = f"  loss {fmean(self.losses):.4f}" if self.losses else "  untrained  "
-            self._line(f"epoch {epoch:>{len(str(self.epochs))}}/{self.epochs}{loss}{results}")
+            self.say(f"epoch {epoch:>{len(str(self.epochs))}}/{self.epochs}{loss}{results}")
             self.losses.clear()
 
-    def _line(self, text: str) -> None:
+    def say(self, text: str) -> None:
+        """A line of its own, above the bar."""
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
         self.last_line = perf_counter()
 
@@ -129,6 +130,10 @@ def print_summary(
         for name, value in last.items()
         if name.startswith("time/")
     )
+    parity = {n: max(v for _, v in p) for n, p in history.items() if n.startswith("parity/")}
+    if parity:
+        worst = max(parity, key=parity.__getitem__)
+        lines["largest parity error"] = f"{parity[worst]:.1e} ({worst.removeprefix('parity/')})"
     lines["recorded in"] = tracker.location
     if tracker.command:
         lines["start its page by"] = tracker.command

@@ -18,7 +18,7 @@ from convexp.datasets import Dataset, Split
 from convexp.errors import UserError
 from convexp.layers import Gradients
 from convexp.losses import Labels
-from convexp.models import Sequential
+from convexp.models import Sequential, Watch, unwatched
 from convexp.ops.shapes import Array
 from convexp.ops.timing import Clock
 from convexp.optimizers import Optimizer
@@ -139,7 +139,7 @@ def fit(
 
 
 def loss_and_gradients(
-    model: Sequential, x: Array, y: Labels, loss: Loss
+    model: Sequential, x: Array, y: Labels, loss: Loss, *, watch: Watch = unwatched
 ) -> tuple[float, Gradients]:
     """The loss of one batch in training mode, with the penalty, and all gradients of it.
 
@@ -148,13 +148,14 @@ def loss_and_gradients(
         x: images, ``(N, C, H, W)``.
         y: labels, ``(N,)``.
         loss: of scores and labels.
+        watch: told what each layer computes.
 
     Returns:
         The loss, and the gradients under the names of ``model.parameters``.
     """
-    scores, caches = model.forward(x, train=True)
+    scores, caches = model.forward(x, train=True, watch=watch)
     value, dscores = loss(scores, y)
-    gradients = model.backward(dscores, caches)
+    gradients = model.backward(dscores, caches, watch=watch)
     return value + model.penalize(gradients), gradients
 
 

@@ -58,7 +58,7 @@ def run(backend: str = "fast", **changes: Any) -> dict[str, Any]:
         **{"quick": False, "against": [], "peer": False, "only": None, "dtype": "float32"},
         **{"output": None, "report": None, "effort": EFFORT, "optimizer": {}},
         **{"cases": CASES, "goals": GOALS},
-        "backend": select(name=backend, num_threads=1, ops={}),
+        "backend": select(name=backend, num_threads=1, ops={}, layers={}),
     }
     tracker = Keeper()
     task.bench(**(given | changes), tracker=tracker)  # type: ignore[arg-type]

@@ -119,7 +119,7 @@ def test_a_failing_backend_fails_the_run_and_shows_a_program(tmp_path: Path) -> 
 
 
 def test_single_ops_and_mixtures(capsys: pytest.CaptureFixture[str]) -> None:
-    backend = select(name="fast", num_threads=None, ops={"max_pool": "naive"})
+    backend = select(name="fast", num_threads=None, ops={"max_pool": "naive"}, layers={})
     tracker = Recorder()
     check(ops=["max_pool"], backend=backend, tracker=tracker)  # type: ignore[arg-type]
     assert set(tracker.kept["check.json"]["op"]) == {"max_pool"}
@@ -132,7 +132,9 @@ def test_the_program_of_a_mixture_selects_it() -> None:
     with pytest.raises(UserError, match="of backend fast with batchnorm of naive fail"):
         check(ops=["batchnorm"], backend=backend, tracker=tracker)  # type: ignore[arg-type]
     code = tracker.kept["failing_case.py"]
-    assert "select(name='fast', num_threads=None, ops={'batchnorm': 'naive'}).ops" in code
+    assert (
+        "select(name='fast', num_threads=None, ops={'batchnorm': 'naive'}, layers={}).ops" in code
+    )
     exec(code, {})  # which is right in the backends that it really names
     assert "check/batchnorm.max_error" not in tracker.kept  # there is none to tell
 

@@ -39,7 +39,7 @@ def test_a_missing_image_is_one_sentence(tmp_path: Path) -> None:
 
 
 def run_filters(images: list[str] | None, output: str, size: int = 20) -> None:
-    backend = select(name="fast", num_threads=None, ops={})
+    backend = select(name="fast", num_threads=None, ops={}, layers={})
     with no_run(config={}, tags={}, dataset=None) as tracker:
         filters(images=images, size=size, output=output, backend=backend, tracker=tracker)
 

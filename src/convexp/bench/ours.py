@@ -29,7 +29,7 @@ def candidate(
     *, name: str, num_threads: int | None, ops: dict[str, str | None]
 ) -> Iterator[tuple[Prepare, dict[str, str]]]:
     """The backend that a run's ``backend`` node describes, with the threads that a run gives it."""
-    backend = select(name=name, num_threads=num_threads, ops=ops)
+    backend = select(name=name, num_threads=num_threads, ops=ops, layers={})
     with one_pool(num_threads) as threads, reuse_memory():
 
         def prepare(case: dict[str, Any]) -> Call:

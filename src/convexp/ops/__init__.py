@@ -67,7 +67,7 @@ from the backend that a run names, whatever single ops it takes from others.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any, NoReturn
 
@@ -205,6 +205,19 @@ class Ops:
                 object.__setattr__(self, name, self._compose(name))
         if not isinstance(self.updates, Updates):
             raise TypeError(f"the updates must be Updates, not {type(self.updates).__name__}")
+
+    def wrapped(self, wrap: Callable[[str, Op], Op]) -> Ops:
+        """The same table with another op in the place of each, the composed ones made of those.
+
+        Args:
+            wrap: from the name of an op, and the op, to what stands for it.
+        """
+        own = {name: getattr(self, name) for name in OP_NAMES}
+        others: dict[str, Any] = {
+            name: COMPOSED if isinstance(op, Composed) else wrap(name, op)
+            for name, op in own.items()
+        }
+        return replace(self, **others)
 
     def _compose(self, name: str) -> Composed:
         sandwich = SANDWICHES[name]

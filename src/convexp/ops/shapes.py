@@ -125,6 +125,26 @@ def spatial_batchnorm_shape(x: Shape, gamma: Shape, beta: Shape) -> tuple[int, i
     return x[0], x[1], x[2], x[3]
 
 
+def output_shape(op: str, *inputs: Shape, **arguments: Any) -> Shape:
+    """Shape of ``y``, of any op, from those of its inputs and its keyword arguments.
+
+    Raises:
+        ValueError: the shapes do not fit together.
+    """
+    if op == "affine":
+        return affine_shape(*inputs)
+    if op == "max_pool":
+        return max_pool_shape(*inputs, size=arguments["size"], stride=arguments["stride"])
+    if op == "batchnorm":
+        return batchnorm_shape(*inputs)
+    if op in ("spatial_batchnorm", "spatial_batchnorm_relu"):
+        return spatial_batchnorm_shape(*inputs)
+    y = conv_shape(*inputs, stride=arguments["stride"], pad=arguments["pad"])
+    if op == "conv_relu_pool":
+        return max_pool_shape(y, size=arguments["size"], stride=arguments["pool_stride"])
+    return y
+
+
 def check_gradient(dy: Shape, y: Shape) -> None:
     """The gradient ``dy`` that a backward is given must have the shape of the output ``y``.
 

@@ -9,7 +9,7 @@ from functools import partial
 from time import perf_counter
 from typing import Any
 
-from convexp.ops import OP_NAMES, Composed, Op, Ops, Updates
+from convexp.ops import Op, Ops, Updates
 
 
 class Clock:
@@ -43,17 +43,13 @@ def timed(ops: Ops, clock: Clock) -> Ops:
     """
 
     def with_clock(name: str, op: Op) -> Op:
-        return Op(
-            partial(clock.call, f"{name}.forward", op.forward),
-            partial(clock.call, f"{name}.backward", op.backward),
+        return replace(
+            op,
+            forward=partial(clock.call, f"{name}.forward", op.forward),
+            backward=partial(clock.call, f"{name}.backward", op.backward),
         )
 
-    own = {name: getattr(ops, name) for name in OP_NAMES}
     # A run takes one kind of step, so all have one name.
     steps = {field.name: "update" for field in fields(Updates)} | {"penalty": "penalty"}
     updates = {n: partial(clock.call, key, getattr(ops.updates, n)) for n, key in steps.items()}
-    return replace(
-        ops,
-        **{n: with_clock(n, op) for n, op in own.items() if not isinstance(op, Composed)},
-        updates=Updates(**updates),
-    )
+    return replace(ops.wrapped(with_clock), updates=Updates(**updates))

@@ -9,8 +9,8 @@ from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import OmegaConf
 
-from convexp.ops import OP_NAMES
 from convexp.plugins.registry import catalog
 
 GROUP = "convexp.configs"
@@ -33,11 +33,15 @@ def install() -> None:
     package, gets the same node from here. One that does gets none: Hydra would take the two for
     a schema and its values, and merge them.
     """
+    store = ConfigStore.instance()
+    # Hydra refuses a key that the configuration has not, and no YAML can say otherwise; which
+    # names the layers have only the model knows, which looks at them when it is built.
+    store.store(name="open", node=OmegaConf.create({}, flags={"struct": False}))
     packages = ["convexp.conf", *(entry.value for entry in entry_points(group=GROUP))]
     shipped = {name for package in packages for name in _backends_in(package)}
     for name, claimants in catalog().items():
         if name not in shipped:
-            ConfigStore.instance().store(
+            store.store(
                 group="backend",
                 name=name,
                 node=backend_node(name),
@@ -60,8 +64,4 @@ def _backends_in(package: str) -> list[str]:
 
 def backend_node(name: str) -> dict[str, object]:
     """The configuration of a backend: what ``conf/backend/fast.yaml`` holds for ``fast``."""
-    return {
-        "name": name,
-        "num_threads": None,
-        "ops": dict.fromkeys(OP_NAMES),
-    }
+    return {"defaults": ["/backend_defaults@_here_", "_self_"], "name": name}

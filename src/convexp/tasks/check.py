@@ -62,10 +62,8 @@ def _called(backend: Selection) -> str:
 
 def _source(backend: Selection) -> str:
     """Python that binds the backend's table to ``ops``."""
-    if not backend.chosen:
-        return f'from convexp.plugins import load\n\nops = load("{backend.name}")'
-    values = f"name={backend.name!r}, num_threads=None, ops={backend.chosen!r}"
-    return f"from convexp.plugins import select\n\nops = select({values}).ops"
+    function = backend.expression.partition("(")[0]
+    return f"from convexp.plugins import {function}\n\nops = {backend.expression}"
 
 
 def _metrics(findings: Sequence[Finding]) -> dict[str, float]:

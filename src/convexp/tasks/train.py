@@ -13,10 +13,13 @@ import numpy as np
 from pydantic import PositiveInt
 
 from convexp.datasets import Dataset
+from convexp.errors import UserError
 from convexp.images import filter_grid, learning_curves
 from convexp.layers import Conv
 from convexp.models import Sequential
 from convexp.ops.shapes import Array
+from convexp.plugins.shadow import Shadow
+from convexp.tasks.reproducers import Reproducers
 from convexp.terminal import Progress, print_summary
 from convexp.tracking import Tracker
 from convexp.training import evaluate
@@ -28,20 +31,29 @@ def train(
     model: Sequential,
     dataset: Dataset,
     fit: partial[Iterator[tuple[int, dict[str, float]]]],
+    shadow: Shadow | None,
     tracker: Tracker,
 ) -> float:
     """Train the model; record metrics, filter pictures, learning curves and the best weights.
+
+    With a shadow also how far its results are from the run's, ``parity/<layer>.<tensor>``; the
+    first call of a layer that is beyond the tolerance is kept as ``parity/<layer>.npz`` with the
+    program that replays it, and the run is tagged.
 
     Args:
         filters_every: epochs between two pictures of the first layer's filters.
         model: trained in place; holds the best epoch's weights afterwards.
         dataset: what it is trained, validated and tested on.
         fit: `convexp.training.fit`, everything but the model and the data bound to it.
+        shadow: the backend beside those of the model; None without one.
         tracker: where the record goes.
 
     Returns:
         The best validation accuracy, which a sweeper may maximize; without validation images the
         last training accuracy.
+
+    Raises:
+        UserError: the shadow's results are too far from the run's, and it is to end that.
     """
     history: defaultdict[str, list[tuple[int, float]]] = defaultdict(list)
 
@@ -50,12 +62,19 @@ def train(
         for name, value in metrics.items():
             history[name].append((step, value))
 
+    reproducers = Reproducers(tracker)
     start, step = perf_counter(), 0
     epochs, batch_size = fit.keywords["epochs"], fit.keywords["batch_size"]
     with Progress(epochs, ceil(len(dataset.train) / batch_size)) as progress:
         for step, metrics in fit(model, dataset):
-            record(step, metrics)
+            compared = [] if shadow is None else shadow.take()
+            parity = {f"parity/{c.layer}.{t}": e for c in compared for t, e in c.errors.items()}
+            record(step, {**metrics, **parity})
             progress.update(step, metrics)
+            for sentence in reproducers.keep(compared, step):
+                progress.say(sentence)
+                if shadow is not None and shadow.stop:
+                    raise UserError(sentence)
             if "epoch" in metrics and metrics["epoch"] % filters_every == 0:
                 _record_filters(model, tracker, step)
 

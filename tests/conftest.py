@@ -19,7 +19,7 @@ from dataclasses import replace
 from convexp.ops import Op
 from convexp.plugins import naive
 
-pool = naive.ops.max_pool
+pool, unsupported = naive.ops.max_pool, ()
 """
 
 
@@ -39,7 +39,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
     """Installs, for the test, a backend of a name; its ``max_pool.forward`` is the code's."""
 
     def make(name: str, code: str) -> None:
-        ops = "ops = replace(naive.ops, max_pool=Op(forward, pool.backward))\n"
+        ops = "ops = replace(naive.ops, max_pool=Op(forward, pool.backward, unsupported))\n"
         (tmp_path / f"{name}.py").write_text(f"{INSTALLED}\n{code}\n{ops}", encoding="utf-8")
         info = tmp_path / f"{name}-1.0.dist-info"
         info.mkdir()

@@ -50,7 +50,7 @@ class Experiment:
     no network.
     """
 
-    PARTS = ("backend", "dataset", "model", "fit", "shadow")
+    PARTS = ("backend", "dataset", "model", "fit", "shadow", "rival")
 
     def __init__(self, config: dict[str, Any]) -> None:
         self.config = config
@@ -109,6 +109,12 @@ class Experiment:
         self.backend.check_layers({name: layer.op for name, layer in model.layers.items()})
         model.equip(self.table)
         return model
+
+    def rival(self, name: str) -> Experiment:
+        """The same experiment with another backend: the same weights and batches."""
+        node = self.config["backend"]
+        plain = {"name": name, "num_threads": node["num_threads"], "ops": {}, "layers": {}}
+        return Experiment({**self.config, "backend": plain})
 
     @cached_property
     def fit(self) -> partial[Iterator[tuple[int, dict[str, float]]]]:

@@ -34,6 +34,11 @@ SUMMARIZED = {
 """The lines of the summary, and the metric of each."""
 
 
+def say(text: str, console: Console) -> None:
+    """Print a line as it is, however long."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
 class Progress:
     """Shows the metrics of a training loop as they come.
 
@@ -101,7 +106,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """A line of its own, above the bar."""
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        say(text, self.console)
         self.last_line = perf_counter()
 
 
@@ -142,7 +147,7 @@ def print_summary(
     width = max(map(len, lines))
     console.print()
     for label, text in lines.items():
-        console.print(f"{label:<{width}}  {text}", highlight=False, markup=False, soft_wrap=True)
+        say(f"{label:<{width}}  {text}", console)
 
 
 def print_findings(

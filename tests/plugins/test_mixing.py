@@ -8,6 +8,7 @@ from convexp.errors import UserError
 from convexp.ops import Composed, Op, Ops
 from convexp.ops.sandwiches import SANDWICHES
 from convexp.plugins import load, mixing, select
+from tests.conftest import Install
 
 NONE: dict[str, str | None] = dict.fromkeys(
     (
@@ -62,8 +63,64 @@ def test_a_fused_kernel_that_is_asked_for_stays(fused: Ops) -> None:
     )
 
 
+def test_a_layer_may_compute_with_ops_of_its_own() -> None:
+    layers: dict[str, dict[str, str | None]] = {"conv2": {"conv": "naive", "affine": None}}
+    selection = select(name="fast", num_threads=None, ops={"max_pool": "naive"}, layers=layers)
+    own, common = selection.of("conv2"), selection.of("conv1")
+    assert common is selection
+    assert common.ops.conv is load("fast").conv
+    assert own.ops.conv is load("naive").conv
+    assert own.ops.max_pool is load("naive").max_pool  # what was chosen for all goes on
+    assert own.ops.affine is load("fast").affine
+    assert isinstance(own.ops.conv_relu, Composed)
+    assert own.server("conv_relu").startswith("composed: conv by naive (convexp ")
+
+
+def test_a_sandwich_that_another_backend_composes_stays_its_own() -> None:
+    ops = select(name="fast", num_threads=None, ops={"conv_relu": "naive"}, layers={}).ops
+    assert ops.conv is load("fast").conv
+    assert ops.conv_relu.forward is load("naive").conv_relu.forward
+
+
+def test_who_serves_an_op_is_who_wrote_it(install: Install) -> None:
+    install("borrower", "def forward(x, **arguments): return pool.forward(x, **arguments)\n")
+    selection = select(name="borrower", num_threads=None, ops={}, layers={})
+    assert selection.server("max_pool") == "borrower (borrower 1.0)"
+    assert selection.server("conv").startswith("naive (convexp ")
+
+
+LAYERS = {"conv1": "conv_relu_pool", "flatten": None, "affine1": "affine"}
+
+
+@pytest.mark.parametrize(
+    ("layers", "sentence"),
+    [
+        ({"conv2": {"conv": "naive"}}, "no layer 'conv2' calls an op; did you mean 'conv1'"),
+        ({"flatten": {"conv": "naive"}}, "no layer 'flatten' .*possible: affine1, conv1"),
+        ({"affine1": {"conv": "naive"}}, "affine1: it calls no 'conv'; possible: affine"),
+        ({"conv1": {"conv_relu": "naive"}}, "conv1: it calls no 'conv_relu'; did you mean"),
+    ],
+)
+def test_a_layer_that_is_none_or_calls_no_such_op_is_refused(
+    layers: dict[str, dict[str, str | None]], sentence: str
+) -> None:
+    selection = select(name="fast", num_threads=None, ops={"batchnorm": "naive"}, layers=layers)
+    with pytest.raises(UserError, match=sentence):
+        selection.check_layers(LAYERS)
+
+
+def test_layers_that_are_there_are_accepted() -> None:
+    layers: dict[str, dict[str, str | None]] = {
+        "conv1": {"conv": "naive", "max_pool": "naive", "conv_relu_pool": "fast"},
+        "affine1": {"affine": "naive"},
+    }
+    select(name="fast", num_threads=None, ops={}, layers=layers).check_layers(LAYERS)
+
+
 def test_an_unknown_op_or_backend_is_refused() -> None:
     with pytest.raises(UserError, match="no op 'max_pol'; did you mean 'max_pool'"):
         select(name="fast", num_threads=None, layers={}, ops={"max_pol": "naive"})
+    with pytest.raises(UserError, match=r"backend\.layers\.conv1 has no op 'cnov'; did you mean"):
+        select(name="fast", num_threads=None, ops={}, layers={"conv1": {"cnov": "naive"}})
     with pytest.raises(UserError, match="no backend 'nave'; did you mean 'naive'"):
         select(name="fast", num_threads=None, layers={}, ops={"max_pool": "nave"})

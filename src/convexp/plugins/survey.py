@@ -22,6 +22,7 @@ from convexp.errors import UserError
 from convexp.ops import OP_NAMES, Composed, Updates
 from convexp.plugins.mixing import origin
 from convexp.plugins.registry import catalog, find, load
+from convexp.terminal import say
 
 TIMEOUT_S = 120.0  # of one import; that of a library that compiles can take long
 
@@ -112,20 +113,20 @@ def print_backends(console: Console | None = None) -> None:
         table.add_row(op, *(_source(op, has) for has in whole.values()))
     console.print(table)
 
-    def say(text: str) -> None:
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
-
     for name, has in whole.items():
         for op, declared in has.own.items():
             if declared:
-                say(f"\n{name} declares that its {op} does not support: {', '.join(declared)}")
+                say(
+                    f"\n{name} declares that its {op} does not support: {', '.join(declared)}",
+                    console,
+                )
     for name, claimants in installed.items():
         if name not in found:
-            say(f"\n{_refusal(name)}")
+            say(f"\n{_refusal(name)}", console)
         elif error := found[name].error:
             # The sentence that choosing it would give, or how its process ended.
             known = error.startswith(str(claimants[0]))
-            say(f"\n{'' if known else f'{claimants[0]}: '}{error}")
+            say(f"\n{'' if known else f'{claimants[0]}: '}{error}", console)
 
 
 def _source(op: str, has: Contents) -> str:

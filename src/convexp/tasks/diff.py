@@ -1,0 +1,242 @@
+"""``task=diff``: two backends trained side by side; where do they part?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from itertools import islice
+from typing import Annotated, Any, NamedTuple, Protocol
+
+import numpy as np
+from annotated_types import Gt
+from pydantic import PositiveInt
+from rich.console import Console
+from rich.table import Table
+
+from convexp.datasets import Dataset
+from convexp.errors import UserError
+from convexp.losses import Labels
+from convexp.models import Sequential
+from convexp.ops.shapes import Array
+from convexp.optimizers import Optimizer
+from convexp.plugins import Selection
+from convexp.terminal import say
+from convexp.testing.parity import default_tolerance
+from convexp.tracking import Tracker
+from convexp.training import Loss, evaluate, loss_and_gradients, shuffled_batches
+
+Positive = Annotated[float, Gt(0)]
+Fit = partial[Iterator[tuple[int, dict[str, float]]]]
+
+
+GROWN = 30
+"""How many times the tolerance of one step is allowed where rounding grows over steps."""
+
+
+class Experiment(Protocol):
+    """What is needed of the same experiment with another backend."""
+
+    backend: Selection
+    model: Sequential
+    fit: Fit
+
+
+class Tensor(NamedTuple):
+    """One tensor of a step, and the size that its errors are relative to."""
+
+    value: Array
+    size: float
+
+
+class Place(NamedTuple):
+    """Where two backends parted."""
+
+    step: int
+    tensor: str
+    error: float
+    before: float  # the error of that tensor one step earlier; 0 at the first
+
+
+def diff(
+    *,
+    other: str,
+    steps: PositiveInt,
+    tolerance: Positive | None,
+    resync: bool,
+    backend: Selection,
+    model: Sequential,
+    dataset: Dataset,
+    fit: Fit,
+    rival: Callable[[str], Experiment],
+    tracker: Tracker,
+) -> None:
+    """Train two backends from the same weights on the same batches, and compare every tensor.
+
+    Of each layer ``y`` on the way forward, ``dx`` and the gradients of the parameters on the way
+    back, then the weights after the update, in the order in which they arise. The error is the
+    norm of the difference as a fraction of the tensor's own norm: a single pixel whose gradient
+    goes elsewhere, since rounding decided a tie, is no sign of a wrong kernel. A bias that rounding
+    alone moves (before a batch norm) the other backend takes from the run's, with ``resync`` as
+    everything else.
+
+    Args:
+        other: the name of the backend beside.
+        steps: how many at most.
+        tolerance: the largest error; None for half the digits of the dtype, thirty times as much
+            without ``resync``.
+        resync: give the other backend the run's weights before each step, so that only what one
+            step makes is compared; else each goes its own way from the first weights, and
+            rounding grows from step to step (Adam makes whole steps of the smallest gradients).
+        backend: the run's.
+        model: computes with it; trained in place.
+        dataset: what is trained on.
+        fit: `convexp.training.fit`, everything but the model and the data bound to it.
+        rival: from the name of a backend to the same experiment with it.
+        tracker: where the record goes: ``diff/<layer>.<tensor>`` and both losses at each step.
+
+    Raises:
+        UserError: an error is beyond the tolerance, which makes the run a failed one; the
+            sentence names the first step, layer and tensor. Or there is no such backend.
+    """
+    twin = rival(other)
+    settings, twins = fit.keywords, twin.fit.keywords
+    sides = (
+        _Side(model, settings["optimizer"], settings["loss"]),
+        _Side(twin.model, twins["optimizer"], settings["loss"]),
+    )
+    if tolerance is None:
+        tolerance = default_tolerance(model.dtype) * (1 if resync else GROWN)
+    names = backend.name, twin.backend.name
+    worst: dict[str, float] = {}
+    last: dict[str, float] = {}
+    done, parted, losses = 0, None, (float("nan"), float("nan"))
+    for step, rate, indices in islice(_steps(dataset, settings), steps):
+        if resync:
+            twin.model.restore(model.snapshot())
+        batch = dataset.batch(dataset.train, indices, model.dtype)
+        (loss, mine), (other_loss, its) = (side.step(*batch, rate) for side in sides)
+        losses, done = (loss, other_loss), step
+        errors = {name: _error(tensor, its[name].value) for name, tensor in mine.items()}
+        tracker.metrics({f"diff/{name}": error for name, error in errors.items()}, step)
+        tracker.metrics({"train/loss": loss, "train/loss_of_other": other_loss}, step)
+        worst = {name: max(error, worst.get(name, 0.0)) for name, error in errors.items()}
+        beyond = next((n for n, error in errors.items() if not error <= tolerance), None)
+        if beyond is not None:
+            parted = Place(step, beyond, errors[beyond], last.get(beyond, 0.0))
+            break
+        last = errors
+        for name in [] if resync else _idle_biases(mine, its, model.dtype):
+            twin.model.parameters[name][...] = model.parameters[name]
+
+    console = Console()
+    say(f"{names[0]} and {names[1]}, the largest differences in {done} steps:", console)
+    console.print(_table(worst, tolerance))
+    say(f"loss of the last step: {losses[0]:.6g} and {losses[1]:.6g}", console)
+    if parted is None and len(dataset.val) and not resync:
+        scores = [
+            evaluate(side.model, dataset, dataset.val, loss=settings["loss"]).accuracy
+            for side in sides
+        ]
+        say(f"validation accuracy: {scores[0]:.4f} and {scores[1]:.4f}", console)
+        tracker.metrics({"val/accuracy": scores[0], "val/accuracy_of_other": scores[1]}, done)
+    say(f"recorded in {tracker.location}", console)
+    if parted is not None:
+        where = f"step {parted.step}, layer {parted.tensor.replace('.', ', tensor ')}"
+        tracker.tags({"convexp.diff": where})
+        raise UserError(
+            f"{names[0]} and {names[1]} part at {where}: they are {parted.error:.1e} apart "
+            f"({parted.before:.1e} a step before), where {tolerance:.1e} is allowed"
+        )
+
+
+def _table(worst: Mapping[str, float], tolerance: float) -> Table:
+    """The largest error of each tensor, a line for each layer."""
+    places = [name.partition(".")[::2] for name in worst]
+    tensors = list(dict.fromkeys(tensor for _, tensor in places))
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    table.add_column("")
+    for tensor in tensors:
+        table.add_column(tensor, justify="right", no_wrap=True)
+    for layer in dict.fromkeys(layer for layer, _ in places):
+        errors = [worst.get(f"{layer}.{tensor}") for tensor in tensors]
+        cells = ["" if e is None else "0" if e == 0 else f"{e:.0e}" for e in errors]
+        style = "bold red" if any(e is not None and not e <= tolerance for e in errors) else None
+        table.add_row(layer, *cells, style=style)
+    return table
+
+
+def _idle_biases(
+    mine: Mapping[str, Tensor], its: Mapping[str, Tensor], dtype: np.dtype[Any]
+) -> list[str]:
+    """The biases that rounding alone moves, in both trainings.
+
+    Before a batch norm a bias has no effect: its gradient sums up to nothing, and what is left of
+    it is rounding, which an optimizer such as Adam makes whole steps of.
+    """
+    nothing = float(np.sqrt(np.finfo(dtype).eps))
+    return [
+        f"{name.rpartition('.')[0]}.b"
+        for name, one in mine.items()
+        if name.endswith(".db")
+        and max(_norm(one.value), _norm(its[name].value)) <= nothing * one.size
+    ]
+
+
+def _steps(
+    dataset: Dataset, settings: Mapping[str, Any]
+) -> Iterator[tuple[int, float, np.ndarray[tuple[int], np.dtype[np.intp]]]]:
+    """Number, learning rate and image indices of each step, as `convexp.training.fit` has them."""
+    step = 0
+    for epoch in range(settings["epochs"]):
+        rate = settings["optimizer"].learning_rate * settings["schedule"](epoch)
+        for indices in shuffled_batches(
+            len(dataset.train), settings["batch_size"], settings["rng"]
+        ):
+            yield (step := step + 1), rate, indices
+
+
+class _Side:
+    """One of the two trainings."""
+
+    def __init__(self, model: Sequential, optimizer: Optimizer, loss: Loss) -> None:
+        self.model, self.optimizer, self.loss = model, optimizer, loss
+
+    def step(self, x: Array, y: Labels, rate: float) -> tuple[float, dict[str, Tensor]]:
+        """Take a step: the loss, and every tensor of it in the order in which they arise."""
+        seen: dict[str, Tensor] = {}
+
+        def watch(layer: str, tensors: Mapping[str, Any]) -> None:
+            dy = tensors.get("dy")
+            for name, value in tensors.items():
+                if name != "dy" and value is not None:
+                    # Before a batch norm a bias has no gradient but rounding: sums cancel there.
+                    sums = name in ("db", "dbeta")
+                    size = _norm(_sums(abs(dy)) if sums and dy is not None else value)
+                    seen[f"{layer}.{name}"] = Tensor(value, size)
+
+        with np.errstate(over="ignore", invalid="ignore"):
+            loss, gradients = loss_and_gradients(self.model, x, y, self.loss, watch=watch)
+        self.optimizer.update(self.model.parameters, gradients, learning_rate=rate)
+        # Biases show in y; one without a gradient is moved by rounding alone.
+        for name, value in (self.model.parameters | self.model.state).items():
+            if name.rpartition(".")[2] not in ("b", "beta"):
+                seen[name] = Tensor(value, _norm(value))
+        return loss, seen
+
+
+def _sums(a: Array) -> Array:
+    """Over everything but the second axis, which is that of channels or outputs."""
+    return np.asarray(a.sum(axis=(0, *range(2, a.ndim))))
+
+
+def _norm(a: Array) -> float:
+    return float(np.linalg.norm(a.ravel()))
+
+
+def _error(one: Tensor, other: Array) -> float:
+    """The norm of the difference, as a fraction of the size; infinite where it is not finite."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        apart = _norm(one.value - other)
+    if not np.isfinite(apart):
+        return np.inf
+    return apart / one.size if one.size > 0 else apart

@@ -10,9 +10,9 @@ import pytest
 from convexp.ops import OP_NAMES, Ops
 from convexp.plugins import naive
 from convexp.testing import OPS, Finding, check_ops, relative_error
-from tests.tasks import planted
+from tests import planted
 
-SOURCE = "from tests.tasks import planted; ops = planted.ops[{!r}]"
+SOURCE = "from tests import planted; ops = planted.ops[{!r}]"
 
 
 @cache

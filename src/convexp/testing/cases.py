@@ -194,8 +194,8 @@ class Case:
     def _apart(self) -> int:
         """How far the special values are from each other in memory.
 
-        In a pool one window should hold several of them; of the other ops some images and channels
-        should hold none.
+        In a pool one window should hold several of them; of the other ops some images should hold
+        none.
         """
         return 7 if self.op == "max_pool" else 211
 

@@ -148,8 +148,8 @@ BUSY["conv_relu_pool"] = {
 }
 BUSY["spatial_batchnorm_relu"] = BUSY["spatial_batchnorm"]
 
-# What is often computed by a transform of tiles. Two images and two channels hold a special value,
-# the others none.
+# What is often computed by a transform of tiles. Two of the images hold a special value, the third
+# none.
 MARKED: dict[str, Any] = {"shapes": ((3, 3, 6, 8), (4, 3, 3, 3), (4,))}
 
 WRONG: dict[str, list[tuple[str, str]]] = {

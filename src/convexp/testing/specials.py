@@ -10,7 +10,7 @@ finite, where it may be anything, and where it is compared as usual.
 result                   must not be finite                            may be anything
 =======================  ============================================  ===========================
 conv: y                  where the window holds a special value        in an image with one
-conv: dw                 where a special value is multiplied with a    in a channel of x with one
+conv: dw                 where a special value is multiplied with a    everywhere
                          dy that is not zero
 conv: dx, db             compared as usual: they do not read x
 conv with relu: y        where the reference is not finite             in an image with one
@@ -26,10 +26,11 @@ dgamma, dbeta
 max_pool, affine         everything is compared as usual
 =======================  ============================================  ===========================
 
-dw sums over the images, so a special value in one is in the sum; but a transform of x is one of a
-single channel, and the sums for the other channels stay clean. Behind a relu the gradient flows
-where the output is above zero. NaN is not, so it does not flow where one convolution has a NaN
-and flows where another has an infinity; and dw and db sum that over all images and channels.
+dw sums over the images, so a special value in one is in the sum. A transform spreads it over the
+taps of its channel, and a kernel that fills up its vectors with zeros multiplies those with
+whatever lies next to them in memory, which may be another channel. Behind a relu the gradient
+flows where the output is above zero. NaN is not, so it does not flow where one convolution has a
+NaN and flows where another has an infinity; and dw and db sum that over all images.
 """
 
 from __future__ import annotations
@@ -89,8 +90,8 @@ def _of_conv(
     flows = (given["dy"] != 0).astype(float)
     _, met, _ = conv.backward(flows, cache, need_dx=False)
     assert met is not None
-    channels = special.any(axis=(0, 2, 3))
-    return {"y": (held > 0, images), "dw": (met > 0, _along(channels, 1, want["dw"]))}
+    everywhere = np.full(want["dw"].shape, special.any())
+    return {"y": (held > 0, images), "dw": (met > 0, everywhere)}
 
 
 def _of_norm(op: str, special: Mask, want: Mapping[str, Anything]) -> Reach:

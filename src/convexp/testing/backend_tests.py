@@ -55,11 +55,14 @@ class BackendTests:
         """What is tested; of this class the one table.
 
         Raises:
-            TypeError: the class has none.
+            pytest.Collector.CollectError: the class has none.
         """
         ops = getattr(cls, "ops", None)
         if not isinstance(ops, Ops):
-            raise TypeError(f"{cls.__name__}.ops must be a convexp.ops.Ops, not {ops!r}")
+            has = "is missing" if ops is None else f"is {type(ops).__name__}"
+            raise pytest.Collector.CollectError(
+                f"{cls.__name__}.ops must be the table to test, a convexp.ops.Ops, but it {has}"
+            )
         imported = cls.__qualname__.partition(".")[0]
         source = f"from {cls.__module__} import {imported}\n\nops = {cls.__qualname__}.ops"
         return [Table(cls.__name__, ops, source)]

@@ -58,14 +58,14 @@ def interleaved(ops: Ops, examination: Examination[Case]) -> None:
     """Calls that lie between each other's passes give what each gives alone."""
     case, op = examination.case, getattr(ops, examination.case.op)
     first = _prepare(examination, op)
-    # One of the same shape, whose memory a kernel might use again, and one of another.
-    second = {name: np.roll(a, 1) for name, a in first.items()}
+    # One of another shape, and one of the same, whose memory a kernel might use again.
     longer = {name: np.concatenate([first[name], first[name][:1]]) for name in ("x", "dy")}
-    calls: list[Call] = [first, second, {**first, **longer}]
+    third = {name: np.roll(a, 1) for name, a in first.items()}
+    calls: list[Call] = [first, {**first, **longer}, third]
     names = ", ".join(first)
-    third = ", ".join(f"np.concatenate([{n}, {n}[:1]])" if n in longer else n for n in first)
+    second = ", ".join(f"np.concatenate([{n}, {n}[:1]])" if n in longer else n for n in first)
     examination.lines += [
-        f"calls = [({names}), [np.roll(a, 1) for a in ({names})], ({third})]",
+        f"calls = [({names}), ({second}), [np.roll(a, 1) for a in ({names})]]",
         "alone = []",
         "for call in calls:",
         "    results = backward(call[-1], forward(*call))",
@@ -154,7 +154,7 @@ def repeats(ops: Ops, examination: Examination[Case]) -> None:
 
 def _rounds(case: Case) -> int:
     """How often a case is repeated: more often if it is small."""
-    return max(4, min(50, 10_000 // case.size))
+    return max(5, min(50, 10_000 // case.size))
 
 
 def _prepare(examination: Examination[Case], op: Op) -> Call:

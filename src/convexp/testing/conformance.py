@@ -183,7 +183,7 @@ def _in_words(error: Exception, needed: tuple[str, ...], declared: tuple[str, ..
     text = f"{type(error).__name__}: {' '.join(str(error).split())}"
     if isinstance(error, NotImplementedError) and not declared:
         names = ", ".join(needed)
-        return f"{text} (which of {names} it does not support, the op should declare)"
+        return f"{text}, but the op declares nothing of this unsupported: {names}"
     return text
 
 

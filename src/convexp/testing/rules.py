@@ -18,6 +18,7 @@ from convexp.testing.examination import Examination, backward_line, draw, draw_d
 from convexp.testing.gradients import numerical_gradient
 from convexp.testing.specials import spread
 
+
 def _agreement(ops: Ops, examination: Examination[Case]) -> None:
     """Results, dtypes, shapes and memory are the contract's, and no input is written."""
     case, op = examination.case, getattr(ops, examination.case.op)

@@ -44,10 +44,7 @@ def support_matrix(findings: Iterable[Finding], *, backend: str = "") -> str:
         by_op.setdefault(finding.op, []).append(finding)
     ops = [op for op in CHECKED if op in by_op]
     rows = [[words, *(_of_rule(rule, by_op[op]) for op in ops)] for rule, words in RULES.items()]
-    rows += [
-        [words, *(_of_capability(name, by_op[op]) for op in ops)]
-        for name, words in CAPABILITIES.items()
-    ]
+    rows += [[name, *(_of_capability(name, by_op[op]) for op in ops)] for name in CAPABILITIES]
     shown = [row for row in rows if set(row[1:]) != {NOTHING}]
     name = f"`{backend}`" if backend else "this backend"
     heading = f"What {name} supports, by the check of convexp {convexp.__version__}:"

@@ -197,7 +197,7 @@ class Case:
         In a pool one window should hold several of them; of the other ops some images should hold
         none.
         """
-        return 7 if self.op == "max_pool" else 211
+        return 7 if self.op == "max_pool" else 251
 
     def _values(self, name: str) -> str:
         if name == "x":

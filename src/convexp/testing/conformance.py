@@ -19,7 +19,7 @@ from convexp.testing.updates import UpdateCase, examine, update_cases
 
 A_TABLE = "from convexp.plugins.naive import ops  # put here the table that was checked"
 
-EXAMPLES = 40
+EXAMPLES = 100
 """How many generated cases of each op are tried, where nothing else is said."""
 
 
@@ -92,7 +92,9 @@ def check_ops(
         end, that all passed.
     """
     wanted = set(only)
-    found = [(case.size, find(ops, case, source)) for case in fixed_cases(ops, wanted)]
+    found: list[tuple[float, Finding]] = [
+        (case.size, find(ops, case, source)) for case in fixed_cases(ops, wanted)
+    ]
     for op in OPS if examples else ():
         if op in wanted:
             size, finding = find_generated(ops, op, source, examples)

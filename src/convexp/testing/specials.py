@@ -62,11 +62,11 @@ def spread(
         By result two masks of its shape: where it must not be finite, and where it is not to be
         compared, which the first is a part of. What is compared as usual has no entry.
     """
-    special = ~np.isfinite(given["x"].astype(np.float64))
+    special: Mask = np.logical_not(np.isfinite(given["x"].astype(np.float64)))
     if "norm" in op:
         return _of_norm(op, special, want)
     if "conv" in op:
-        images = special.any(axis=(1, 2, 3))
+        images: Mask = np.any(special, axis=(1, 2, 3))
         free = {name: _along(images, 0, want[name]) for name in ("y", "dx")}
         if op == "conv":
             return _of_conv(special, free["y"], given, want, **arguments)
@@ -95,7 +95,7 @@ def _of_conv(
 
 
 def _of_norm(op: str, special: Mask, want: Mapping[str, Anything]) -> Reach:
-    channels = special.any(axis=(0, *range(2, special.ndim)))
+    channels: Mask = np.any(special, axis=(0, *range(2, special.ndim)))
     found = {}
     for name, a in want.items():
         free = _along(channels, 1 if a.ndim > 1 else 0, a)

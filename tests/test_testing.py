@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -10,9 +11,10 @@ import pytest
 from convexp.ops import OP_NAMES, Ops
 from convexp.plugins import naive
 from convexp.testing import OPS, Finding, check_ops, relative_error
-from tests.tasks import planted
+from convexp.testing.conformance import EXAMPLES
+from tests import planted
 
-SOURCE = "from tests.tasks import planted; ops = planted.ops[{!r}]"
+SOURCE = "from tests import planted; ops = planted.ops[{!r}]"
 
 
 @cache
@@ -25,13 +27,17 @@ def failures(bug: str) -> list[Finding]:
     """Of the op with the bug, of one that holds it, and of one that has nothing to do with it."""
     op = FOUND[bug][0]
     only = {op, "spatial_batchnorm", "conv_relu" if op == "conv" else op}
-    found = check_ops(planted.ops[bug], only=only, source=SOURCE.format(bug))
+    found = check_ops(planted.ops[bug], only=only, source=SOURCE.format(bug), examples=0)
     return [finding for finding in found if not finding.passed]
 
 
 def test_every_op_has_cases() -> None:
     assert sorted(OPS) == sorted(OP_NAMES)
     assert {finding.op for finding in reference()} == {*OPS, "updates"}
+    generated = [finding for finding in reference() if finding.compared_by == "generated"]
+    assert [(f.op, f.case) for f in generated] == [
+        (op, f"{EXAMPLES} generated cases") for op in OPS
+    ]
 
 
 def test_a_right_backend_passes_entirely(ops: Ops) -> None:
@@ -64,6 +70,19 @@ FOUND = {
     "forgets the correction": ("updates", "p is off by", "adam 1 float"),
     "updates a copy": ("updates", "is accepted, where a ValueError", "sgd refuses p"),
     "fused wrongly": ("conv_relu", "y is off by", "as its parts"),
+    "short of the border": ("conv", "y is off by", "pad 1"),
+    "forgets the bias": ("conv", "y is off by", "x 1x1x1x2"),
+    "shares a buffer": ("affine", "y is not what it is alone, in", "in several threads"),
+    "adds without a lock": ("affine", "db is not the same each time", "again and again"),
+    "last of a tie": ("max_pool", "dx is off by", "x 1x1x2x3"),
+    "sums in half precision": ("conv", "y is off by", "float32"),
+    "declares and answers wrongly": (
+        "affine",
+        "declares 'float64' unsupported, but answers, and wrongly: y is off by",
+        "float64",
+    ),
+    "refuses without declaring": ("affine", "declares nothing of this unsupported", "float64"),
+    "goes by the latest call": ("batchnorm", "dx is not what it is alone", "between other calls"),
     "returns a scalar": ("conv", "dx is no array but float", "x 1x1x1x2"),
 }
 
@@ -105,6 +124,30 @@ def test_a_backward_that_spoils_its_cache_gives_something_else_the_second_time()
     (twice,) = [f for f in failures("spoils its cache") if f.compared_by == "twice"]
     assert twice.case.startswith("backward twice")
     assert "dx is off by" in twice.reason
+
+
+def test_what_only_declares_and_refuses_passes() -> None:
+    affine = planted.ops["refuses without declaring"].affine
+    table = replace(naive.ops, affine=replace(affine, unsupported=("float64",)))
+    findings = check_ops(table, only=["affine"], examples=0)
+    assert all(finding.passed for finding in findings), [str(f) for f in findings if not f.passed]
+    for finding in findings:
+        assert finding.declared == (("float64",) if "float64" in finding.needs else ())
+        exec(finding.code, {"ops": table})
+    # What does not depend on the dtype is held to all the same.
+    claimed = {finding.compared_by for finding in findings if not finding.declared}
+    assert claimed == {
+        "agreement", "interleaved", "needed", "refusal", "repeats", "threads", "twice"
+    }  # fmt: skip
+
+
+def test_a_declaration_excuses_no_other_exception() -> None:
+    raises = replace(planted.ops["raises"].batchnorm, unsupported=("float64",))
+    table = replace(naive.ops, batchnorm=raises)
+    findings = check_ops(table, only=["batchnorm"], examples=0)
+    double = next(finding for finding in findings if finding.declared)
+    assert double.verdict == "FAILED"
+    assert double.reason.endswith("and wrongly: RuntimeError: not written yet")
 
 
 def test_single_ops_can_be_checked() -> None:

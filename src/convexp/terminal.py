@@ -34,6 +34,10 @@ SUMMARIZED = {
 """The lines of the summary, and the metric of each."""
 
 
+STYLES = {"ok": "green", "FAILED": "bold red", "not claimed": "yellow"}
+"""How the verdicts of a check look."""
+
+
 def say(text: str, console: Console) -> None:
     """Print a line as it is, however long."""
     console.print(text, highlight=False, markup=False, soft_wrap=True)
@@ -180,7 +184,10 @@ def print_findings(
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     failed = [finding for finding in findings if not finding.passed]
+    unclaimed = sum(finding.verdict == "not claimed" for finding in findings)
     verdict = f"{len(failed)} FAILED" if failed else "all ok"
+    if unclaimed:
+        verdict = verdict.replace("all", "the others") + f", {unclaimed} not claimed"
     say(f"{backend}: {len(findings)} cases, {verdict}, in {seconds:.1f} s")
     for op, some in by_op.items():
         wrong = [finding for finding in some if not finding.passed]
@@ -203,8 +210,7 @@ def _findings_table(op: str, findings: Sequence[Finding]) -> Table:
     for finding in findings:
         errors = (finding.errors.get(name) for name in results)
         numbers = [_short(number) for number in (*errors, finding.tolerance)]
-        verdict = Text("ok", "green") if finding.passed else Text("FAILED", "bold red")
-        table.add_row(Text(finding.case), *numbers, verdict)
+        table.add_row(Text(finding.case), *numbers, Text(finding.verdict, STYLES[finding.verdict]))
     return table
 
 

@@ -17,10 +17,10 @@ from convexp.tasks.check import check
 from convexp.terminal import print_findings
 from convexp.testing import OPS, check_ops
 from convexp.tracking import no_run
-from tests.tasks import planted
+from tests import planted
 from tests.test_cli import convexp, runs
 
-PLUGIN = Path(planted.__file__).parents[2]
+PLUGIN = Path(planted.__file__).parents[1]
 
 
 class Recorder:
@@ -49,7 +49,7 @@ def selection(ops: Ops) -> Selection:
 def installed(folder: Path, bug: str) -> None:
     """A distribution in the folder that brings the backend ``mine``, with the bug."""
     (folder / "mine.py").write_text(
-        f"from tests.tasks import planted\n\nops = planted.ops[{bug!r}]\n", encoding="utf-8"
+        f"from tests import planted\n\nops = planted.ops[{bug!r}]\n", encoding="utf-8"
     )
     info = folder / "mine-1.0.dist-info"
     info.mkdir()

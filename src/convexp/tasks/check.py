@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from math import isfinite
 from time import perf_counter
 from typing import Any
 
+from pydantic import NonNegativeInt
+
 from convexp.errors import UserError, choices
 from convexp.plugins import Selection
 from convexp.terminal import print_findings
-from convexp.testing import CHECKED, Finding, check_ops
+from convexp.testing import CHECKED, Finding, check_ops, support_matrix
 from convexp.tracking import Tracker
 
 COMPARISONS = {"agreement": "max_error", "gradient": "max_gradient_error"}
 """What the largest error of an op is called in MLflow, by what was compared."""
 
 
-def check(*, ops: list[str] | None, backend: Selection, tracker: Tracker) -> None:
+def check(
+    *, ops: list[str] | None, examples: NonNegativeInt, backend: Selection, tracker: Tracker
+) -> None:
     """Hold the backend's ops against the contract; show and record every case.
 
     Args:
         ops: the names of those to check, and ``updates``; None for all.
+        examples: how many cases of each op are generated beside the fixed ones.
         backend: whose they are.
         tracker: where the record goes: the table ``check.json``, the numbers of cases, the largest
-            errors of each op, and the smallest failing case as ``failing_case.py``.
+            errors of each op, what the backend supports as ``support.md``, and the smallest failing
+            case as ``failing_case.py``.
 
     Raises:
         UserError: a case fails, which makes the run a failed one; or an op does not exist.
@@ -37,10 +44,11 @@ def check(*, ops: list[str] | None, backend: Selection, tracker: Tracker) -> Non
         raise UserError(f"task.ops names no op; possible: {', '.join(CHECKED)}")
 
     start = perf_counter()
-    findings = check_ops(backend.ops, only=names, source=_source(backend))
+    findings = check_ops(backend.ops, only=names, source=_source(backend), examples=examples)
     failed = [finding for finding in findings if not finding.passed]
     tracker.metrics(_metrics(findings), 0)
     tracker.table("check.json", _columns(findings))
+    tracker.artifact("support.md", support_matrix(findings, backend=_called(backend)))
     if failed:
         tracker.artifact("failing_case.py", failed[0].code)
     seconds = perf_counter() - start
@@ -67,8 +75,12 @@ def _source(backend: Selection) -> str:
 
 
 def _metrics(findings: Sequence[Finding]) -> dict[str, float]:
-    passed = sum(finding.passed for finding in findings)
-    metrics = {"check/passed": float(passed), "check/failed": float(len(findings) - passed)}
+    verdicts = Counter(finding.verdict for finding in findings)
+    metrics = {
+        "check/passed": float(verdicts["ok"]),
+        "check/failed": float(verdicts["FAILED"]),
+        "check/not_claimed": float(verdicts["not claimed"]),
+    }
     for finding in findings:
         # What is infinitely wrong is counted above: MLflow cannot draw it.
         errors = [error for error in finding.errors.values() if isfinite(error)]
@@ -86,6 +98,6 @@ def _columns(findings: Sequence[Finding]) -> dict[str, list[Any]]:
         "case": [finding.case for finding in findings],
         **{name: [finding.errors.get(name) for finding in findings] for name in results},
         "tolerance": [finding.tolerance for finding in findings],
-        "verdict": ["ok" if finding.passed else "FAILED" for finding in findings],
+        "verdict": [finding.verdict for finding in findings],
         "reason": [finding.reason for finding in findings],
     }

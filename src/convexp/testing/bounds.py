@@ -135,4 +135,5 @@ def _std(case: Case) -> float:
         return float(eps**0.5)
     with np.errstate(invalid="ignore"):
         var = np.var(x, axis=(0, *range(2, x.ndim)))
-    return float(np.sqrt(np.min(var[np.isfinite(var)]) + eps))
+    finite = var[np.isfinite(var)]
+    return float(np.sqrt(np.min(finite, initial=np.inf if finite.size else 0.0) + eps))

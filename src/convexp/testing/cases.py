@@ -20,7 +20,17 @@ from convexp.ops.shapes import Shape
 Anything = npt.NDArray[Any]
 """An array of any dtype: what an op is given may be whole numbers, too."""
 
-Rule = Literal["agreement", "gradient", "needed", "parts", "refusal", "twice"]
+Rule = Literal[
+    "agreement",
+    "gradient",
+    "interleaved",
+    "needed",
+    "parts",
+    "refusal",
+    "repeats",
+    "threads",
+    "twice",
+]
 
 OPS = OP_NAMES
 
@@ -63,6 +73,18 @@ LAYOUTS: dict[str, tuple[str, Callable[[Anything], Anything]]] = {
 }
 
 
+WORDS = {
+    "gradient": "by differences:",
+    "interleaved": "between other calls:",
+    "needed": "dx alone, dw and db alone:",
+    "parts": "as its parts:",
+    "repeats": "again and again:",
+    "threads": "in several threads:",
+    "twice": "backward twice:",
+}
+"""What a case says of its rule, where that is not the agreement with the reference."""
+
+
 @dataclass(frozen=True)
 class Case:
     """One call of an op, forward and backward, and the rule that it is held to.
@@ -72,9 +94,11 @@ class Case:
         shapes: of its inputs, in their order.
         arguments: its keyword arguments.
         rule: ``agreement`` with the reference, or the ``gradient`` with the numerical one; a
-            backward ``twice`` on one cache, or of the ``needed`` gradients alone; the ``parts`` of
+            backward ``twice`` on one cache, or of the ``needed`` gradients alone; calls that are
+            ``interleaved``, or run in several ``threads``, or ``repeats`` of one; the ``parts`` of
             a sandwich; ``refusal`` of a shape.
         dtype: of the inputs.
+        param_dtype: of those beside ``x``; that of ``x`` if None.
         dy_dtype: of the gradient that flows in; the output's if None.
         values: how ``x`` is drawn, a key of `VALUES`; the others are normal, but whole if it is.
         special: one that is put into ``x`` here and there; None for none.
@@ -87,6 +111,7 @@ class Case:
     arguments: dict[str, Any] = field(hash=False)
     rule: Rule = "agreement"
     dtype: str = "float64"
+    param_dtype: str | None = None
     dy_dtype: str | None = None
     values: str = "normal"
     special: float | None = None
@@ -112,34 +137,35 @@ class Case:
                 continue
             number = "x".join(map(str, value)) if isinstance(value, tuple) else f"{value:g}"
             words.append(f"{key} {number}")
-        if self.rule == "gradient":
-            words.insert(0, "by differences:")
-        elif self.rule == "twice":
-            words.insert(0, "backward twice:")
-        elif self.rule == "needed":
-            words.insert(0, "dx alone, dw and db alone:")
-        elif self.rule == "parts":
-            words.insert(0, "as its parts:")
-        elif self.wrong is not None:
-            return f"refuses {self.wrong[1]}"
+        if self.wrong is not None:
+            words = [f"refuses {self.wrong[1]}: {' '.join(words)}"]
+        elif self.rule in WORDS:
+            words.insert(0, WORDS[self.rule])
         if self.layout is not None:
             words.insert(0, f"{self.layout}:")
         if self.special is not None:
             words.insert(0, f"{self.special} in")
         if self.values in ("below zero", "far"):
             words.insert(0, {"below zero": "all below zero:", "far": "mean 10000:"}[self.values])
+        if self.param_dtype is not None:
+            words.append(f"{' and '.join(INPUTS[self.op][1:])} {self.param_dtype}")
         if self.dy_dtype is not None:
             words.append(f"dy {self.dy_dtype}")
         return " ".join([*words, self.dtype])
+
+    def dtype_of(self, name: str) -> str:
+        """The dtype of an input."""
+        return self.dtype if name == "x" or self.param_dtype is None else self.param_dtype
 
     def draw(self) -> tuple[np.random.Generator, dict[str, Anything]]:
         """The inputs by name, and the generator from which `draw_dy` goes on."""
         rng = np.random.default_rng(0)
         arrays: dict[str, Anything] = {}
         for name, shape in zip(INPUTS[self.op], self.shapes, strict=True):
-            arrays[name] = VALUES[self._values(name)][1](rng, shape).astype(self.dtype)
+            arrays[name] = VALUES[self._values(name)][1](rng, shape)
+            arrays[name] = arrays[name].astype(self.dtype_of(name))
         if self.special is not None:
-            arrays["x"].reshape(-1)[1::23] = self.special
+            arrays["x"].reshape(-1)[1 :: self._apart] = self.special
         return rng, {name: self._laid_out(a) for name, a in arrays.items()}
 
     def draw_dy(self, rng: np.random.Generator, shape: Shape, dtype: npt.DTypeLike) -> Anything:
@@ -159,10 +185,19 @@ class Case:
         """The lines of Python that give the arrays their special values and their layout."""
         lines = []
         if self.special is not None and "x" in names:
-            lines.append(f"x.reshape(-1)[1::23] = {_number(self.special)}")
+            lines.append(f"x.reshape(-1)[1::{self._apart}] = {_number(self.special)}")
         if self.layout is not None:
             lines += [f"{n} = {LAYOUTS[self.layout][0].format(a=n)}" for n in names]
         return lines
+
+    @property
+    def _apart(self) -> int:
+        """How far the special values are from each other in memory.
+
+        In a pool one window should hold several of them; of the other ops some images should hold
+        none.
+        """
+        return 7 if self.op == "max_pool" else 251
 
     def _values(self, name: str) -> str:
         if name == "x":
@@ -174,4 +209,4 @@ class Case:
 
 
 def _number(value: float) -> str:
-    return "np.nan" if np.isnan(value) else "-np.inf" if value < 0 else str(value)
+    return "np.nan" if np.isnan(value) else "-np.inf" if value < 0 else "np.inf"

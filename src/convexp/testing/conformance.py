@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from textwrap import indent
 from typing import Any
 
 import numpy as np
 
 from convexp.ops import Ops
 from convexp.testing.cases import OPS, Case
+from convexp.testing.examination import Examination
 from convexp.testing.grid import cases
-from convexp.testing.rules import RULES, Examination
+from convexp.testing.needs import needs
+from convexp.testing.rules import RULES
 from convexp.testing.updates import UpdateCase, examine, update_cases
 
 A_TABLE = "from convexp.plugins.naive import ops  # put here the table that was checked"
+
+EXAMPLES = 100
+"""How many generated cases of each op are tried, where nothing else is said."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +37,11 @@ class Finding:
         passed: whether the op did what it should.
         reason: what is wrong; empty if nothing is.
         code: Python that carries out the same case by itself, and fails if the case did.
-        compared_by: ``agreement`` with the reference, the numerical ``gradient``, or another rule.
+        compared_by: ``agreement`` with the reference, the numerical ``gradient``, or another rule;
+            ``generated`` for cases drawn at random that all passed.
+        needs: which of `convexp.ops.CAPABILITIES` the case makes use of.
+        declared: those of them that the op declares unsupported. It passes then by a
+            NotImplementedError or a right answer, and is not claimed to be supported.
     """
 
     op: str
@@ -42,6 +52,13 @@ class Finding:
     reason: str
     code: str = field(repr=False)
     compared_by: str
+    needs: tuple[str, ...] = ()
+    declared: tuple[str, ...] = ()
+
+    @property
+    def verdict(self) -> str:
+        """In a word: ``ok``, ``FAILED`` or ``not claimed``."""
+        return "FAILED" if not self.passed else "not claimed" if self.declared else "ok"
 
     def __str__(self) -> str:
         return f"{self.op}: {self.case}"
@@ -51,7 +68,13 @@ CHECKED = (*OPS, "updates")
 """What a table holds, in the order in which it is shown."""
 
 
-def check_ops(ops: Ops, *, only: Iterable[str] = CHECKED, source: str = A_TABLE) -> list[Finding]:
+def check_ops(
+    ops: Ops,
+    *,
+    only: Iterable[str] = CHECKED,
+    source: str = A_TABLE,
+    examples: int = EXAMPLES,
+) -> list[Finding]:
     """Hold every op of a table, and its updates, against the contract of `convexp.ops`.
 
     An exception in an op is a finding that did not pass. All cases are small: it takes seconds.
@@ -60,38 +83,110 @@ def check_ops(ops: Ops, *, only: Iterable[str] = CHECKED, source: str = A_TABLE)
         ops: the table.
         only: the names of the ops to check, and ``updates``.
         source: Python that binds this table to the name ``ops``, for `Finding.code`.
+        examples: how many cases of each op are generated beside the fixed ones; they are the same
+            each time.
 
     Returns:
         A finding a case, ordered by the size of the case: the first that did not pass is the
-        smallest.
+        smallest. Of an op's generated cases it is one finding: the smallest that fails, or, at the
+        end, that all passed.
     """
     wanted = set(only)
-    each: list[Case | UpdateCase] = [case for op in OPS if op in wanted for case in cases(op)]
-    if "updates" in wanted:
-        each += update_cases()
-    return [_find(ops, case, source) for case in sorted(each, key=lambda case: case.size)]
+    found: list[tuple[float, Finding]] = [
+        (case.size, find(ops, case, source)) for case in fixed_cases(ops, wanted)
+    ]
+    for op in OPS if examples else ():
+        if op in wanted:
+            size, finding = find_generated(ops, op, source, examples)
+            found.append((size, finding))
+    return [finding for _, finding in sorted(found, key=lambda pair: pair[0])]
 
 
-def _find(ops: Ops, case: Case | UpdateCase, source: str) -> Finding:
-    examination: Examination[Any] = Examination(case)
+def fixed_cases(ops: Ops, only: Iterable[str] = CHECKED) -> list[Case | UpdateCase]:
+    """The cases that are the same for every table, but for what its ops declare unsupported."""
+    each: list[Case | UpdateCase] = []
+    for op in OPS:
+        if op in only:
+            each += cases(op, getattr(ops, op).unsupported)
+    return each + (update_cases() if "updates" in only else [])
+
+
+def find(ops: Ops, case: Case | UpdateCase, source: str = A_TABLE) -> Finding:
+    """Try one case. Arguments as of `check_ops`."""
+    needed = needs(case) if isinstance(case, Case) else case.needs
+    unsupported = getattr(ops, case.op).unsupported if isinstance(case, Case) else ()
+    declared = tuple(name for name in needed if name in unsupported)
+    examination: Examination[Any] = Examination(case, declared)
     rule = RULES[case.rule] if isinstance(case, Case) else examine
+    objections = examination.objections
     with np.errstate(all="ignore"):  # of the op under test; what it computes is looked at
         try:
             rule(ops, examination)
         except Exception as error:  # the kernel may fail in any way
-            text = " ".join(str(error).split())
-            examination.objections.append((f"{type(error).__name__}: {text}", ""))
-    objections = examination.objections
+            if not declared or not isinstance(error, NotImplementedError):
+                objections.append((_in_words(error, needed, declared), ""))
+    reason = "; ".join(reason for reason, _ in objections)
+    if declared and objections:
+        names = " and ".join(f"'{name}'" for name in declared)
+        reason = f"declares {names} unsupported, but answers, and wrongly: {reason}"
     return Finding(
         op=case.op,
         case=str(case),
         errors=examination.errors,
         tolerance=examination.tolerance,
         passed=not objections,
-        reason="; ".join(reason for reason, _ in objections),
+        reason=reason,
         code=_program(examination, source),
         compared_by=case.rule,
+        needs=needed,
+        declared=declared,
     )
+
+
+def find_generated(
+    ops: Ops, op: str, source: str = A_TABLE, examples: int = EXAMPLES
+) -> tuple[float, Finding]:
+    """Try cases drawn at random. Arguments as of `check_ops`.
+
+    Returns:
+        The size and the finding of the smallest case that fails; if none does, infinity and a
+        finding that says how many passed.
+    """
+    # Only now: whoever reads findings, or asks for help, needs no hypothesis.
+    from convexp.testing.generated import smallest_failure
+
+    tried: list[Finding] = []
+
+    def passes(case: Case) -> bool:
+        tried.append(find(ops, case, source))
+        return tried[-1].passed
+
+    case = smallest_failure(op, passes, examples)
+    if case is not None:
+        failed = next(f for f in reversed(tried) if not f.passed)
+        return case.size, replace(failed, case=f"generated: {failed.case}")
+    claimed = [finding for finding in tried if not finding.declared]
+    words = f"{len(tried)} generated cases"
+    if len(claimed) < len(tried):
+        words += f", {len(tried) - len(claimed)} of them not claimed"
+    return float("inf"), Finding(
+        op=op,
+        case=words,
+        errors={},
+        tolerance=None,
+        passed=True,
+        reason="",
+        code=(claimed or tried)[-1].code,
+        compared_by="generated",
+    )
+
+
+def _in_words(error: Exception, needed: tuple[str, ...], declared: tuple[str, ...]) -> str:
+    text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    if isinstance(error, NotImplementedError) and not declared:
+        names = ", ".join(needed)
+        return f"{text}, but the op declares nothing of this unsupported: {names}"
+    return text
 
 
 def _program(examination: Examination[Any], source: str) -> str:
@@ -99,11 +194,22 @@ def _program(examination: Examination[Any], source: str) -> str:
     asserts = examination.asserts
     if examination.objections:
         asserts = [code for _, code in examination.objections if code][:1]
-    lines = ["import numpy as np", *source.splitlines(), "", *examination.lines, *asserts]
-    if any("naive.ops" in line for line in lines):
-        lines.insert(1, "from convexp.plugins import naive")
-    if any("numerical_gradient" in line for line in lines):
-        lines.insert(1, "from convexp.testing import numerical_gradient")
-    if any("SANDWICHES" in line for line in lines):
-        lines.insert(1, "from convexp.ops.sandwiches import SANDWICHES")
+    body = "\n".join([*examination.lines, *asserts])
+    if examination.declared:
+        names = ", ".join(examination.declared)
+        body = f"try:\n{indent(body, '    ')}\nexcept NotImplementedError:\n    pass  # of {names}"
+    lines = ["import numpy as np", *source.splitlines(), "", body]
+    for name, module in IMPORTS.items():
+        if name in body:
+            lines.insert(1, f"from {module} import {name.rstrip('.(')}")
     return "\n".join(lines) + "\n"
+
+
+IMPORTS = {
+    "naive.": "convexp.plugins",
+    "numerical_gradient(": "convexp.testing",
+    "SANDWICHES": "convexp.ops.sandwiches",
+    "spread(": "convexp.testing.specials",
+    "together(": "convexp.testing.calls",
+}
+"""What a program imports, by how it is used there."""

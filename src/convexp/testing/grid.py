@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from convexp.ops import INPUTS
 from convexp.ops.sandwiches import SANDWICHES
 from convexp.ops.shapes import Shape
 from convexp.testing.cases import LAYOUTS, Case
+from convexp.testing.needs import needs
 
 CONV: list[tuple[Shape, Shape, Any, Any]] = [  # x, w, stride, pad
     ((1, 1, 1, 2), (1, 1, 1, 1), 1, 0),
@@ -118,6 +119,39 @@ TYPICAL: dict[str, Case] = {
     ),
 }
 
+# The same without anything that a backend may leave out, but for its dtype.
+PLAIN: dict[str, dict[str, Any]] = {
+    "conv": {"shapes": ((2, 2, 4, 5), (3, 2, 3, 3), (3,)), "arguments": {"stride": 1, "pad": 0}},
+    "max_pool": {"shapes": ((2, 2, 4, 6),), "arguments": {"size": 2, "stride": 2}},
+    "conv_relu": {
+        "shapes": ((2, 2, 4, 5), (3, 2, 3, 3), (3,)),
+        "arguments": {"stride": 1, "pad": 0},
+    },
+    "conv_relu_pool": {
+        "shapes": ((2, 2, 6, 8), (3, 2, 3, 3), (3,)),
+        "arguments": {"stride": 1, "pad": 0, "size": 2, "pool_stride": 2},
+    },
+}
+
+# Larger ones, which a backend may split among threads of its own, or block.
+BUSY: dict[str, dict[str, Any]] = {
+    "conv": {"shapes": ((4, 3, 9, 12), (6, 3, 3, 3), (6,)), "arguments": {"stride": 1, "pad": 1}},
+    "affine": {"shapes": ((50, 70), (70, 100), (100,))},
+    "max_pool": {"shapes": ((8, 5, 16, 16),), "arguments": {"size": 2, "stride": 2}},
+    "batchnorm": {"shapes": ((64, 40), (40,), (40,))},
+    "spatial_batchnorm": {"shapes": ((6, 5, 8, 12), (5,), (5,))},
+}
+BUSY["conv_relu"] = BUSY["conv"]
+BUSY["conv_relu_pool"] = {
+    "shapes": BUSY["conv"]["shapes"],
+    "arguments": {**BUSY["conv"]["arguments"], "size": 2, "pool_stride": 2},
+}
+BUSY["spatial_batchnorm_relu"] = BUSY["spatial_batchnorm"]
+
+# What is often computed by a transform of tiles. Two of the images hold a special value, the third
+# none.
+MARKED: dict[str, Any] = {"shapes": ((3, 3, 6, 8), (4, 3, 3, 3), (4,))}
+
 WRONG: dict[str, list[tuple[str, str]]] = {
     "conv": [
         ("x", "x without its channel axis"),
@@ -145,13 +179,21 @@ WRONG["conv_relu"] = WRONG["conv_relu_pool"] = WRONG["conv"]
 TOO_LARGE = {"conv": "w", "conv_relu": "w", "max_pool": "size", "conv_relu_pool": "size"}
 
 
-def cases(op: str) -> list[Case]:
-    """Every case of an op, the smallest first."""
+def cases(op: str, unsupported: Collection[str] = ()) -> list[Case]:
+    """Every case of an op, the smallest first.
+
+    The rules that do not depend on the shape are tried on a typical call. Where that needs what
+    the op declares ``unsupported``, they are tried on a plain one, too, so that they are not
+    passed over.
+    """
     found: list[Case] = []
     for case in _shapes(op):
         found += [case, replace(case, dtype="float32")]
-    found += _rules(op)
-    return sorted(found, key=lambda case: case.size)
+    found += _rules(TYPICAL[op])
+    if not set(unsupported).isdisjoint(needs(TYPICAL[op])):
+        dtype = "float32" if "float64" in unsupported else "float64"
+        found += _rules(replace(TYPICAL[op], **PLAIN.get(op, {}), dtype=dtype))
+    return sorted(dict.fromkeys(found), key=lambda case: case.size)
 
 
 def _shapes(op: str) -> Iterator[Case]:
@@ -176,20 +218,27 @@ def _shapes(op: str) -> Iterator[Case]:
             yield Case(op, (x, w, w[:1]), arguments, values="whole")
 
 
-def _rules(op: str) -> Iterator[Case]:
-    typical = TYPICAL[op]
+def _rules(typical: Case) -> Iterator[Case]:
+    op = typical.op
     smooth = "distinct" if op == "max_pool" else "normal"  # differences want no tie
-    yield replace(typical, rule="gradient", values=smooth)
+    yield replace(typical, rule="gradient", values=smooth, dtype="float64")
     yield replace(typical, rule="twice")
+    for rule in ("interleaved", "threads", "repeats"):
+        yield replace(typical, rule=rule)
+        yield replace(typical, rule=rule, **BUSY[op])
     if "w" in INPUTS[op]:
         yield replace(typical, rule="needed")
-    yield replace(typical, special=np.nan)
+    for special in (np.nan, np.inf, -np.inf):
+        yield replace(typical, special=special)
+        if "conv" in op:
+            yield replace(typical, special=special, dtype="float32", **{**BUSY[op], **MARKED})
     yield replace(typical, dtype="int64")
     yield replace(typical, dtype="float32", dy_dtype="float64")
     for layout in LAYOUTS:
         yield replace(typical, dtype="float32", layout=layout)
+    if len(INPUTS[op]) > 1:
+        yield replace(typical, dtype="float32", param_dtype="float64")
     if op == "max_pool":
-        yield replace(typical, special=-np.inf)
         yield replace(typical, values="below zero")
     if op in NORM:
         yield replace(typical, values="far")

@@ -1,122 +1,35 @@
-"""The rules that a case is held to, each in two forms.
-
-What a rule demands is said in words for a reader, and in Python that fails for the same reason:
-of the lines that carry a case out and those that assert, `convexp.testing.Finding.code` is made.
-"""
+"""The rules that a case is held to; those that take several calls are in `calls`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import numpy as np
 
 from convexp.ops import GRADIENTS, INPUTS, OUTPUTS, Op, Ops
 from convexp.ops.sandwiches import SANDWICHES
 from convexp.ops.shapes import float_dtype
-from convexp.testing import bounds
+from convexp.testing import bounds, calls
 from convexp.testing.cases import Anything, Case
+from convexp.testing.examination import Examination, backward_line, draw, draw_dy, forward_line
 from convexp.testing.gradients import numerical_gradient
-
-AnyCase = TypeVar("AnyCase")
-
-
-@dataclass
-class Examination(Generic[AnyCase]):
-    """What is known of a case so far; `objections` are pairs of words and Python."""
-
-    case: AnyCase
-    lines: list[str] = field(default_factory=list)
-    errors: dict[str, float] = field(default_factory=dict)
-    tolerance: float | None = None
-    objections: list[tuple[str, str]] = field(default_factory=list)
-    asserts: list[str] = field(default_factory=list)
-
-    def demand(self, holds: bool, reason: str, code: str) -> None:
-        """Note what must hold, and object if it does not."""
-        self.asserts.append(code)
-        if not holds:
-            self.objections.append((reason, code))
-
-    def refuse(self, attempt: Callable[[], Any], line: str) -> None:
-        """Hold a call to a ValueError; the line is the call as Python."""
-        refused = (
-            f"try:\n    {line}\nexcept ValueError:\n    pass\n"
-            'else:\n    raise AssertionError("no ValueError")'
-        )
-        try:
-            attempt()
-        except ValueError:
-            self.demand(True, "", refused)
-        except Exception as error:  # the kernel may fail in any way
-            kind = type(error).__name__
-            self.demand(False, f"raises {kind} instead of ValueError: {error}", refused)
-        else:
-            reason = "is accepted, where a ValueError should say what is wrong"
-            self.demand(False, reason, refused)
-
-    def compare(
-        self,
-        got: Mapping[str, Any],
-        want: Mapping[str, Anything],
-        scale: Mapping[str, float],
-        tolerance: float,
-    ) -> None:
-        """Hold results against those expected, which the code calls ``want["y"]`` and so on."""
-        self.tolerance = tolerance
-        for name, wanted in want.items():
-            self.errors[name] = bounds.error(got[name], wanted, scale[name])
-            allowed = tolerance * (scale[name] or 1.0)
-            self.demand(
-                self.errors[name] <= tolerance,
-                f"{name} is off by {self.errors[name]:.1e}",
-                f'np.testing.assert_allclose({name}, want["{name}"], rtol=0, atol={allowed!r})',
-            )
-
-
-def _inputs(examination: Examination[Case]) -> tuple[np.random.Generator, dict[str, Anything]]:
-    """The inputs, and the lines that draw them."""
-    case = examination.case
-    examination.lines.append("rng = np.random.default_rng(0)")
-    for name, shape in zip(INPUTS[case.op], case.shapes, strict=True):
-        examination.lines.append(case.drawn(name, shape, case.dtype))
-    examination.lines += case.arranged(INPUTS[case.op])
-    return case.draw()
-
-
-def _flow(examination: Examination[Case], rng: np.random.Generator, y: Any, dtype: Any) -> Anything:
-    """The gradient of the output, and the lines that draw it."""
-    case = examination.case
-    text = case.drawn("dy", y.shape, case.dy_dtype or np.dtype(dtype).name)
-    examination.lines += [text, *case.arranged(("dy",))]
-    return case.draw_dy(rng, y.shape, dtype)
-
-
-def _forward_line(case: Case, table: str = "ops", y: str | None = None) -> str:
-    outputs = OUTPUTS[case.op]
-    left = y or (outputs[0] if len(outputs) == 1 else "y, (mean, var)")
-    call = ", ".join([*INPUTS[case.op], *(f"{k}={v!r}" for k, v in case.arguments.items())])
-    return f"{left}, cache = {table}.{case.op}.forward({call})"
-
-
-def _backward_line(case: Case, names: Iterable[str] = ()) -> str:
-    left = ", ".join(names or GRADIENTS[case.op])
-    return f"{left} = ops.{case.op}.backward(dy, cache)"
+from convexp.testing.specials import spread
 
 
 def _agreement(ops: Ops, examination: Examination[Case]) -> None:
     """Results, dtypes, shapes and memory are the contract's, and no input is written."""
     case, op = examination.case, getattr(ops, examination.case.op)
-    rng, inputs = _inputs(examination)
+    rng, inputs = draw(examination)
     dtype = float_dtype(*inputs.values())
     y_of_reference = bounds.forward(getattr(bounds.REFERENCE, case.op), case, _doubles(inputs))[0]
-    dy = _flow(examination, rng, y_of_reference, dtype)
+    dy = draw_dy(examination, rng, y_of_reference, dtype)
     given = {**inputs, "dy": dy}
     before = {name: a.copy() for name, a in given.items()}
     names = ", ".join(f"{name}={name}.copy()" for name in given)
-    examination.lines += [f"before = dict({names})", _forward_line(case), _backward_line(case)]
+    examination.lines += [f"before = dict({names})", forward_line(case), backward_line(case)]
 
     y, statistics, cache = bounds.forward(op, case, inputs)
     if not isinstance(y, np.ndarray) or y.shape != dy.shape:
@@ -139,7 +52,14 @@ def _agreement(ops: Ops, examination: Examination[Case]) -> None:
     ):
         examination.lines.append(_wanted(case))
         scale = bounds.scales(case, {n: before[n] for n in inputs}, before["dy"])
-        examination.compare(got, want, scale, bounds.tolerance(case, inputs, dtype))
+        tolerance = bounds.tolerance(case, inputs, dtype)
+        if case.special is None:
+            examination.compare(got, want, scale, tolerance)
+            return
+        arguments = "".join(f", {k}={v!r}" for k, v in case.arguments.items())
+        examination.lines.append(f'reach = spread("{case.op}", before, want{arguments})')
+        reach = spread(case.op, before, want, **case.arguments)
+        examination.compare_around(got, want, scale, tolerance, reach)
 
 
 def _demand_form(
@@ -197,11 +117,11 @@ def _names_of_wanted(case: Case) -> tuple[str, str, str]:
 def _gradient(ops: Ops, examination: Examination[Case]) -> None:
     """The backward pass is the derivative of the forward pass, whatever that computes."""
     case, op = examination.case, getattr(ops, examination.case.op)
-    rng, inputs = _inputs(examination)
-    examination.lines.append(_forward_line(case))
+    rng, inputs = draw(examination)
+    examination.lines.append(forward_line(case))
     y, statistics, cache = bounds.forward(op, case, inputs)
-    dy = _flow(examination, rng, y, np.float64)
-    examination.lines += [_backward_line(case), "want = {}"]
+    dy = draw_dy(examination, rng, y, np.float64)
+    examination.lines += [backward_line(case), "want = {}"]
     got = bounds.named(case, y, statistics, op.backward(dy, cache))
 
     arguments = ", ".join(f"{k}={v!r}" for k, v in case.arguments.items())
@@ -229,15 +149,15 @@ def _gradient(ops: Ops, examination: Examination[Case]) -> None:
 def _twice(ops: Ops, examination: Examination[Case]) -> None:
     """A second backward pass on one cache gives what the first gave."""
     case, op = examination.case, getattr(ops, examination.case.op)
-    rng, inputs = _inputs(examination)
-    examination.lines.append(_forward_line(case))
+    rng, inputs = draw(examination)
+    examination.lines.append(forward_line(case))
     y, statistics, cache = bounds.forward(op, case, inputs)
-    dy = _flow(examination, rng, y, y.dtype)
+    dy = draw_dy(examination, rng, y, y.dtype)
     names = GRADIENTS[case.op]
     examination.lines += [
-        _backward_line(case),
+        backward_line(case),
         f"want = dict({', '.join(f'{n}={n}.copy()' for n in names)})",
-        _backward_line(case),
+        backward_line(case),
     ]
     first = bounds.named(case, y, statistics, op.backward(dy, cache))
     want = {name: np.array(first[name]) for name in names}
@@ -248,13 +168,13 @@ def _twice(ops: Ops, examination: Examination[Case]) -> None:
 def _needed(ops: Ops, examination: Examination[Case]) -> None:
     """Each gradient is the same whether the others are needed or not."""
     case, op = examination.case, getattr(ops, examination.case.op)
-    rng, inputs = _inputs(examination)
-    examination.lines.append(_forward_line(case))
+    rng, inputs = draw(examination)
+    examination.lines.append(forward_line(case))
     y, statistics, cache = bounds.forward(op, case, inputs)
-    dy = _flow(examination, rng, y, y.dtype)
+    dy = draw_dy(examination, rng, y, y.dtype)
     names = GRADIENTS[case.op]
     examination.lines += [
-        _backward_line(case),
+        backward_line(case),
         f"want = dict({', '.join(f'{n}={n}.copy()' for n in names)})",
         f"dx, _, _ = ops.{case.op}.backward(dy, cache, need_dw=False)",
         f"_, dw, db = ops.{case.op}.backward(dy, cache, need_dx=False)",
@@ -274,16 +194,16 @@ def _parts(ops: Ops, examination: Examination[Case]) -> None:
     """A sandwich gives what the table's own primitives give one after the other."""
     case = examination.case
     op, sandwich = getattr(ops, case.op), SANDWICHES[case.op]
-    rng, inputs = _inputs(examination)
-    examination.lines.append(_forward_line(case))
+    rng, inputs = draw(examination)
+    examination.lines.append(forward_line(case))
     y, statistics, cache = bounds.forward(op, case, inputs)
-    dy = _flow(examination, rng, y, y.dtype)
+    dy = draw_dy(examination, rng, y, y.dtype)
     parts = {part: getattr(ops, part) for part in sandwich.parts}
     keywords = ", ".join(f"{part}=ops.{part}" for part in sandwich.parts)
     call = ", ".join([*INPUTS[case.op], *(f"{k}={v!r}" for k, v in case.arguments.items())])
     left, right, want_line = _names_of_wanted(case)
     examination.lines += [
-        _backward_line(case),
+        backward_line(case),
         f'parts = SANDWICHES["{case.op}"]',
         f"{left}, cache_ = parts.forward({call}, {keywords})",
         f"{right} = parts.backward(dy, cache_, {keywords})",
@@ -301,12 +221,12 @@ def _refusal(ops: Ops, examination: Examination[Case]) -> None:
     case, op = examination.case, getattr(ops, examination.case.op)
     assert case.wrong is not None
     what, words = case.wrong
-    _, inputs = _inputs(examination)
+    _, inputs = draw(examination)
     attempt: Callable[[], Any]
     if what == "dy":
         N, *rest = bounds.forward(getattr(bounds.REFERENCE, case.op), case, inputs)[0].shape
         wrong = (N + 1, *rest)
-        examination.lines += [_forward_line(case), f"dy = np.ones({wrong})"]
+        examination.lines += [forward_line(case), f"dy = np.ones({wrong})"]
         cache = bounds.forward(op, case, inputs)[2]
         line = f"ops.{case.op}.backward(dy, cache)"
         attempt = partial(op.backward, np.ones(wrong), cache)
@@ -317,7 +237,7 @@ def _refusal(ops: Ops, examination: Examination[Case]) -> None:
         else:
             inputs[what], line = _spoilt(inputs[what], what, words)
             examination.lines.append(line)
-        line = _forward_line(case)
+        line = forward_line(case)
         attempt = partial(bounds.forward, op, case, inputs)
     examination.refuse(attempt, line)
 
@@ -341,8 +261,11 @@ def _doubles(inputs: Mapping[str, Anything]) -> dict[str, Anything]:
 RULES: dict[str, Callable[[Ops, Examination[Case]], None]] = {
     "agreement": _agreement,
     "gradient": _gradient,
+    "interleaved": calls.interleaved,
     "needed": _needed,
     "parts": _parts,
     "refusal": _refusal,
+    "repeats": calls.repeats,
+    "threads": calls.threads,
     "twice": _twice,
 }

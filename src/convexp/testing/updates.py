@@ -11,7 +11,7 @@ import numpy as np
 from convexp.ops import Ops, Updates
 from convexp.ops.shapes import Shape
 from convexp.testing.cases import LAYOUTS, Anything
-from convexp.testing.rules import Examination
+from convexp.testing.examination import Examination
 
 REFERENCE = Updates()
 """NumPy's formulas, which are right by definition."""
@@ -57,6 +57,12 @@ class UpdateCase:
     layout: str | None = None
 
     op = "updates"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """As `convexp.testing.needs` of an op's case; nothing of it can be declared."""
+        odd = {None: (), "read-only": ("read-only inputs",)}
+        return (self.dtype, *odd.get(self.layout, ("memory layouts",)))
 
     @property
     def size(self) -> int:

@@ -40,7 +40,7 @@ def new_backend(arguments: list[str]) -> None:
     from convexp.new_backend import create, module_name
 
     try:
-        backend = given.backend or module_name(given.name)
+        backend = module_name(given.name) if given.backend is None else given.backend
         package = create(given.name, given.folder, backend=backend)
     except UserError as error:
         parser.error(str(error))

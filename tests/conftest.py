@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from convexp.datasets import Dataset, fetch_cifar10, synthetic
 from convexp.ops import Ops
 from convexp.plugins import catalog, load
+from tests.fresh_environment import ROOT, Environment, command
 
 Install = Callable[[str, str], None]
 
@@ -68,6 +70,23 @@ def tiny() -> Dataset:
         seed=0,
         subtract_mean=True,
     )
+
+
+@pytest.fixture(scope="session")
+def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the sdist and the wheel that was built of it."""
+    folder = tmp_path_factory.mktemp("dist")
+    command(sys.executable, "-m", "build", "--outdir", folder, ROOT, folder=folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def environment(dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """A fresh environment with the wheel, into which tests install more."""
+    (wheel,) = dist.glob("*.whl")
+    made = Environment(tmp_path_factory.mktemp("environment") / "venv")
+    made.install(wheel)
+    return made
 
 
 @pytest.fixture(scope="session")

@@ -24,8 +24,8 @@ FLOORS = [
     {"tracking"},
     {"terminal", "threads", "memory", "plugins"},
     {"bench"},
-    {"tasks", "course", "provenance"},
-    {"run"},
+    {"tasks", "course", "provenance", "new_backend"},
+    {"run", "commands"},
     {"__main__"},
 ]
 

@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tarfile
-import venv
 import zipfile
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from convexp import new_backend
+from tests.fresh_environment import ROOT, Environment, command
 
-
-def command(*arguments: object, folder: Path) -> str:
-    done = subprocess.run(
-        [str(a) for a in arguments], cwd=folder, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-@pytest.fixture(scope="module")
-def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the sdist and the wheel that was built of it."""
-    folder = tmp_path_factory.mktemp("dist")
-    command(sys.executable, "-m", "build", "--outdir", folder, ROOT, folder=folder)
-    return folder
+TEMPLATES = [path.relative_to(ROOT / "src") for path in (ROOT / "src").rglob("*.tmpl")]
 
 
 @pytest.mark.slow
@@ -42,6 +26,8 @@ def test_the_wheel_holds_every_yaml_and_the_compiled_kernels(dist: Path) -> None
     for compiled in (*(f"convexp/ops/fast/{kernel}." for kernel in kernels), "convexp/memory."):
         assert [n for n in inside if n.startswith(compiled) and n.endswith((".so", ".pyd"))]
     assert "convexp/py.typed" in inside
+    assert len(TEMPLATES) == len(new_backend.FILES)
+    assert {path.as_posix() for path in TEMPLATES} <= inside
     assert not [n for n in inside if n.startswith("tests")]
 
 
@@ -52,19 +38,19 @@ def test_the_sdist_holds_what_a_build_needs_and_no_generated_file(dist: Path) ->
         inside = {name.partition("/")[2] for name in tar.getnames()}
     assert {"setup.py", "pyproject.toml", "LICENSE", "README.md", "conf/config.yaml"} <= inside
     assert {"src/convexp/ops/fast/filter_lanes.pyx", "src/convexp/memory_pool.h"} <= inside
+    assert {f"src/{path.as_posix()}" for path in TEMPLATES} <= inside
     assert not [n for n in inside if n.endswith((".c", ".so"))]
 
 
 @pytest.mark.slow
-def test_the_main_job_runs_from_the_wheel_away_from_the_source(dist: Path, tmp_path: Path) -> None:
-    (wheel,) = dist.glob("*.whl")
-    venv.create(tmp_path / "venv", with_pip=True)
-    scripts = tmp_path / "venv" / ("Scripts" if sys.platform == "win32" else "bin")
-    command(scripts / "python", "-m", "pip", "install", wheel, folder=tmp_path)
+def test_the_main_job_runs_from_the_wheel_away_from_the_source(
+    environment: Environment, tmp_path: Path
+) -> None:
+    python = environment.scripts / "python"
     few = ["trainer.epochs=1", "dataset.num_train=100"]
-    for start in ([scripts / "python", "-m", "convexp"], [scripts / "convexp"]):
+    for start in ([python, "-m", "convexp"], [environment.scripts / "convexp"]):
         shown = command(*start, "model=three_layer", "backend=fast", *few, folder=tmp_path)
         assert "best validation accuracy" in shown
     where = "import convexp; print(convexp.__file__)"
-    assert str(tmp_path) in command(scripts / "python", "-c", where, folder=tmp_path)
+    assert str(environment.folder) in environment.python("-c", where, folder=tmp_path)
     assert (tmp_path / "mlflow.db").is_file()

@@ -12,6 +12,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from convexp.commands import COMMANDS
 from convexp.errors import UserError, choices
 from convexp.plugins import search_path
 
@@ -38,8 +39,12 @@ def experiment(cfg: DictConfig) -> float | None:
 def main() -> None:
     """Run the command line; a user's mistake ends it with one sentence.
 
+    A sub-command (see `convexp.commands`) runs by itself; everything else is Hydra's.
     ``HYDRA_FULL_ERROR=1`` shows the traceback of any error instead.
     """
+    if sys.argv[1:] and sys.argv[1] in COMMANDS:
+        COMMANDS[sys.argv[1]](sys.argv[2:])
+        return
     search_path.install()
     if os.environ.get("HYDRA_FULL_ERROR") == "1":
         experiment()

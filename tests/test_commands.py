@@ -56,3 +56,20 @@ def test_a_command_explains_itself_and_the_help_names_it(tmp_path: Path) -> None
     assert "usage: convexp new-backend [-h]" in done.stdout
     assert "--folder" in done.stdout
     assert "python -m convexp new-backend my-kernels" in convexp(tmp_path, "--help").stdout
+
+
+def test_backends_shows_what_is_installed(tmp_path: Path) -> None:
+    done = convexp(tmp_path, "backends")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0].split() == ["fast", "naive"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_diff_is_the_task_with_two_backends(tmp_path: Path) -> None:
+    done = convexp(tmp_path, "diff", "fast", "naive", "--cfg", "job", "seed=7")
+    assert done.returncode == 0, done.stderr
+    for line in ("  name: fast\n", "  other: naive\n", "diff.diff\n", "seed: 7\n"):
+        assert line in done.stdout
+    done = convexp(tmp_path, "diff", "fast")
+    assert done.returncode == 2
+    assert done.stderr == "convexp diff: the following arguments are required: B\n"

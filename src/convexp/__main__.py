@@ -39,12 +39,14 @@ def experiment(cfg: DictConfig) -> float | None:
 def main() -> None:
     """Run the command line; a user's mistake ends it with one sentence.
 
-    A sub-command (see `convexp.commands`) runs by itself; everything else is Hydra's.
+    A sub-command (see `convexp.commands`) comes first; everything else is Hydra's.
     ``HYDRA_FULL_ERROR=1`` shows the traceback of any error instead.
     """
     if sys.argv[1:] and sys.argv[1] in COMMANDS:
-        COMMANDS[sys.argv[1]](sys.argv[2:])
-        return
+        words = COMMANDS[sys.argv[1]](sys.argv[2:])
+        if words is None:
+            return
+        sys.argv[1:] = words
     search_path.install()
     if os.environ.get("HYDRA_FULL_ERROR") == "1":
         experiment()

@@ -1,8 +1,8 @@
 """What ``python -m convexp`` does besides running a configuration: sub-commands.
 
 A word that `COMMANDS` knows in the first place calls its function with the words after it, before
-Hydra sees them. A command has a parser of its own (``--help`` shows it) and imports what it needs
-when it runs: the table is read at every start.
+Hydra sees them; what that returns, Hydra runs in their place. A command has a parser of its own
+(``--help`` shows it) and imports what it needs when it runs: the table is read at every start.
 """
 
 from __future__ import annotations
@@ -22,6 +22,38 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print the line and exit."""
         self.exit(2, f"{self.prog}: {message}\n")
+
+
+def backends(arguments: list[str]) -> None:
+    """``backends``: which are installed, what each brings, why one cannot be loaded."""
+    parser = Parser(
+        prog="convexp backends",
+        description="Show the installed backends: who brings them, where each op comes from, what "
+        "is not supported, and why one cannot be loaded.",
+    )
+    parser.parse_args(arguments)
+
+    from convexp.plugins.survey import print_backends
+
+    print_backends()
+
+
+def diff(arguments: list[str]) -> list[str]:
+    """``diff A B [key=value ...]``: ``task=diff`` with two backends."""
+    parser = Parser(
+        prog="convexp diff",
+        description="Train two backends side by side, from the same weights and on the same "
+        "batches, and name the first step, layer and tensor where they part.",
+    )
+    parser.add_argument("one", metavar="A", help="a backend")
+    parser.add_argument("other", metavar="B", help="another, such as naive")
+    parser.add_argument(
+        "overrides",
+        nargs=argparse.REMAINDER,
+        help="of the configuration, as model=conv_net task.steps=20",
+    )
+    given = parser.parse_args(arguments)
+    return ["task=diff", f"backend={given.one}", f"task.other={given.other}", *given.overrides]
 
 
 def new_backend(arguments: list[str]) -> None:
@@ -55,7 +87,10 @@ def new_backend(arguments: list[str]) -> None:
     )
 
 
-COMMANDS: dict[str, Callable[[list[str]], None]] = {
+COMMANDS: dict[str, Callable[[list[str]], list[str] | None]] = {
+    "backends": backends,
+    "diff": diff,
     "new-backend": new_backend,
 }
-"""By the word in the first place, what is called with the words after it."""
+"""By the word in the first place, what is called with the words after it. It returns what Hydra is
+to run, or None where nothing is left to do."""

@@ -53,7 +53,11 @@ def diff(arguments: list[str]) -> list[str]:
         help="of the configuration, as model=conv_net task.steps=20",
     )
     given = parser.parse_args(arguments)
-    return ["task=diff", f"backend={given.one}", f"task.other={given.other}", *given.overrides]
+    # Hydra wants the overrides in one piece; what else is its own (--cfg job, -m) may stand before.
+    overrides = [word for word in given.overrides if "=" in word and not word.startswith("-")]
+    flags = [word for word in given.overrides if word not in overrides]
+    chosen = ["task=diff", f"backend={given.one}", f"task.other={given.other}"]
+    return [*flags, *chosen, *overrides]
 
 
 def new_backend(arguments: list[str]) -> None:

@@ -47,17 +47,17 @@ def diff(arguments: list[str]) -> list[str]:
     )
     parser.add_argument("one", metavar="A", help="a backend")
     parser.add_argument("other", metavar="B", help="another, such as naive")
-    parser.add_argument(
+    overrides = parser.add_argument(
         "overrides",
         nargs=argparse.REMAINDER,
         help="of the configuration, as model=conv_net task.steps=20",
     )
+    overrides.required = False  # which argparse would say in its complaints
     given = parser.parse_args(arguments)
     # Hydra wants the overrides in one piece; what else is its own (--cfg job, -m) may stand before.
-    overrides = [word for word in given.overrides if "=" in word and not word.startswith("-")]
-    flags = [word for word in given.overrides if word not in overrides]
-    chosen = ["task=diff", f"backend={given.one}", f"task.other={given.other}"]
-    return [*flags, *chosen, *overrides]
+    values = [word for word in given.overrides if "=" in word and not word.startswith("-")]
+    flags = [word for word in given.overrides if word not in values]
+    return [*flags, "task=diff", f"backend={given.one}", f"task.other={given.other}", *values]
 
 
 def new_backend(arguments: list[str]) -> None:

@@ -57,7 +57,7 @@ class Shadow:
         shadow_every: steps from one look at a layer to the next; the first step has one.
         shadow_images: the first so many images of a batch are looked at; None for all. Ops that
             normalize over the batch are always given all.
-        shadow_tolerance: the largest error; None for half the digits of the dtype.
+        shadow_tolerance: the largest error; None for two thirds of the dtype's digits.
         shadow_stop: whether an error beyond it shall end the run.
 
     Attributes:

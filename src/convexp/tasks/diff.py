@@ -82,8 +82,8 @@ def diff(
     Args:
         other: the name of the backend beside.
         steps: how many at most.
-        tolerance: the largest error; None for half the digits of the dtype, thirty times as much
-            without ``resync``.
+        tolerance: the largest error; None for two thirds of the dtype's digits, thirty times as
+            much without ``resync``.
         resync: give the other backend the run's weights before each step, so that only what one
             step makes is compared; else each goes its own way from the first weights, and
             rounding grows from step to step (Adam makes whole steps of the smallest gradients).

@@ -1,0 +1,105 @@
+"""Two backends side by side: where they part is named, and right ones do not part."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from convexp.errors import UserError
+from convexp.tasks.diff import diff
+from tests.experiments import CONV_NET, PLANTED, composed, plant
+from tests.tasks.test_check import Recorder
+
+
+class Tagging(Recorder):
+    """A tracker that remembers, tags too; metrics by name and step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: dict[str, dict[int, float]] = {}
+
+    def metrics(self, values: dict[str, float], step: int) -> None:
+        for name, value in values.items():
+            self.steps.setdefault(name, {})[step] = value
+
+    def tags(self, values: dict[str, str]) -> None:
+        self.kept |= values
+
+
+def compare(one: str, other: str, *overrides: str, **settings: Any) -> Tagging:
+    experiment, tracker = composed(f"backend={one}", *overrides), Tagging()
+    run = partial(
+        diff,
+        backend=experiment.backend,
+        model=experiment.model,
+        dataset=experiment.dataset,
+        fit=experiment.fit,
+        rival=experiment.rival,
+        tracker=tracker,  # type: ignore[arg-type]
+    )
+    try:
+        run(other=other, **{"steps": 12, "tolerance": None, "resync": True} | settings)
+    except UserError as error:
+        error.add_note(str(tracker.kept))
+        raise
+    return tracker
+
+
+@pytest.mark.parametrize("resync", [True, False])
+@pytest.mark.parametrize("network", [("model.num_filters=4",), CONV_NET], ids=["three", "conv_net"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_right_backends_do_not_part(
+    network: tuple[str, ...], dtype: str, resync: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tracker = compare("fast", "naive", f"model.dtype={dtype}", *network, resync=resync)
+    assert set(tracker.steps["diff/conv1.y"]) == set(range(1, 13))
+    named = {name.partition("/")[2] for name in tracker.steps if name.startswith("diff/")}
+    assert {"conv1.y", "conv1.dw", "conv1.db", "conv1.w", "affine1.dx"} <= named
+    assert any(value > 0 for value in tracker.steps["diff/conv1.dw"].values())
+    shown = capsys.readouterr().out
+    assert "fast and naive, the largest differences in 12 steps" in shown
+    assert ("validation accuracy" in shown) == (not resync)
+
+
+@pytest.mark.parametrize("bug", PLANTED)
+def test_a_planted_bug_is_named_by_step_layer_and_tensor(
+    bug: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer, tensor, network = PLANTED[bug]
+    if tensor == "dx":  # the way back meets the last pool first
+        layer = "pool2"
+    name = plant(tmp_path, bug, monkeypatch)
+    sentence = rf"naive and {name} part at step \d+, layer {layer}, tensor {tensor}: "
+    with pytest.raises(UserError, match=sentence):
+        compare("naive", name, *network)
+
+
+def test_what_is_found_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = plant(tmp_path, "short of the border", monkeypatch)
+    with pytest.raises(UserError, match=r"part at step 1, .*where 2\.4e-05 is allowed") as error:
+        compare("naive", name, *CONV_NET)
+    assert "'convexp.diff': 'step 1, layer conv1, tensor y'" in error.value.__notes__[0]
+
+
+def test_the_tolerance_is_the_configurations() -> None:
+    with pytest.raises(UserError, match="part at step 1, layer conv1, tensor y: they are"):
+        compare("fast", "naive", tolerance=1e-30)
+
+
+def test_a_backend_does_not_part_from_itself() -> None:
+    tracker = compare("fast", "fast", resync=False)
+    errors = [e for n, by in tracker.steps.items() if n.startswith("diff/") for e in by.values()]
+    assert set(errors) == {0.0}
+
+
+def test_an_unknown_backend_is_refused() -> None:
+    with pytest.raises(UserError, match="no backend 'nave'; did you mean 'naive'"):
+        compare("fast", "nave")
+
+
+def test_the_trainers_epochs_end_it() -> None:
+    tracker = compare("fast", "naive", "trainer.epochs=1", steps=100)
+    assert set(tracker.steps["train/loss"]) == set(range(1, 7))

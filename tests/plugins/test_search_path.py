@@ -59,3 +59,16 @@ def test_a_backends_own_yaml_is_the_one_that_counts(site: Path, tmp_path: Path) 
     shown = convexp(tmp_path, "--cfg", "job", "backend=tuned", PYTHONPATH=str(site))
     assert "name: tuned\n  num_threads: 1\n  ops:\n" in shown.stdout
     assert shown.stderr == ""
+
+
+def test_a_package_of_yaml_is_not_imported_nor_missed(site: Path, tmp_path: Path) -> None:
+    """Its parent may take long to import, or be broken."""
+    (site / "my_lab" / "__init__.py").write_text("raise SystemExit('imported')\n")
+    metadata = tmp_path / "ghost-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: ghost\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[convexp.configs]\nghost = ghost.conf\n")
+    done = convexp(tmp_path, "--help", PYTHONPATH=f"{site}:{tmp_path}")
+    (site / "my_lab" / "__init__.py").write_text(KERNELS)
+    assert done.returncode == 0, done.stderr
+    assert "experiment: one_epoch, overfit_100, short" in done.stdout

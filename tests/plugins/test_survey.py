@@ -29,7 +29,7 @@ def shown(install: Install, tmp_path: Path) -> str:
         "Metadata-Version: 2.1\nName: other\nVersion: 1.0\n"
     )
     (tmp_path / "other-1.0.dist-info/entry_points.txt").write_text(
-        "[convexp.backends]\none = elsewhere:ops\n"
+        "[convexp.backends]\none = elsewhere:ops\n[convexp.configs]\nother = elsewhere.conf\n"
     )
     out = io.StringIO()
     print_backends(Console(file=out, width=100))
@@ -61,6 +61,7 @@ def test_what_cannot_be_loaded_says_why(shown: str) -> None:
     assert "SIGSEGV" in shown
     assert "(noisy 1.0, entry point noisy:ops): its process ended by exit code 1: good bye" in shown
     assert "the name 'one' is claimed twice, by backend 'one' (one 1.0" in shown
+    assert "other says that its YAML is in elsewhere.conf, which is no folder" in shown
 
 
 def test_nothing_is_imported_here(shown: str) -> None:

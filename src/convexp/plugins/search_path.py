@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
 
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
@@ -22,8 +24,24 @@ class ConfigPackages(SearchPathPlugin):
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         """Append each package, under its distribution's name."""
         for entry in entry_points(group=GROUP):
-            provider = entry.dist.name if entry.dist else entry.name
-            search_path.append(provider=provider, path=f"pkg://{entry.value}")
+            if folder := folder_of(entry):
+                provider = entry.dist.name if entry.dist else entry.name
+                search_path.append(provider=provider, path=f"file://{folder}")
+
+
+def folder_of(entry: EntryPoint) -> Path | None:
+    """Where the YAML package of an entry point lies; None if it is not there.
+
+    Nothing of it is imported: its parent may be a backend, which is slow to import, or broken.
+    """
+    top, *below = entry.value.split(".")
+    try:
+        spec = find_spec(top)
+    except (ImportError, ValueError):
+        return None
+    places = spec.submodule_search_locations if spec else None
+    folders = [Path(place, *below) for place in places or ()]
+    return next((folder for folder in folders if folder.is_dir()), None)
 
 
 def install() -> None:
@@ -37,8 +55,8 @@ def install() -> None:
     # Hydra refuses a key that the configuration has not, and no YAML can say otherwise; which
     # names the layers have only the model knows, which looks at them when it is built.
     store.store(name="open", node=OmegaConf.create({}, flags={"struct": False}))
-    packages = ["convexp.conf", *(entry.value for entry in entry_points(group=GROUP))]
-    shipped = {name for package in packages for name in _backends_in(package)}
+    folders = [Path(str(files("convexp.conf"))), *map(folder_of, entry_points(group=GROUP))]
+    shipped = {file.stem for folder in folders if folder for file in folder.glob("backend/*.yaml")}
     for name, claimants in catalog().items():
         if name not in shipped:
             store.store(
@@ -48,18 +66,6 @@ def install() -> None:
                 provider=claimants[0].distribution,
             )
     Plugins.instance().register(ConfigPackages)
-
-
-def _backends_in(package: str) -> list[str]:
-    """The backends for which a package of YAML has a file."""
-    try:
-        folder = files(package) / "backend"
-    except ImportError:  # Hydra says so where the package is needed
-        return []
-    if not folder.is_dir():
-        return []
-    names = [file.name for file in folder.iterdir()]
-    return [name.removesuffix(".yaml") for name in names if name.endswith(".yaml")]
 
 
 def backend_node(name: str) -> dict[str, object]:

@@ -14,12 +14,14 @@ import sys
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields
+from importlib.metadata import entry_points
 
 from rich.console import Console
 from rich.table import Table
 
 from convexp.errors import UserError
 from convexp.ops import OP_NAMES, Composed, Updates
+from convexp.plugins import search_path
 from convexp.plugins.mixing import origin
 from convexp.plugins.registry import catalog, find, load
 from convexp.terminal import say
@@ -127,6 +129,13 @@ def print_backends(console: Console | None = None) -> None:
             # The sentence that choosing it would give, or how its process ended.
             known = error.startswith(str(claimants[0]))
             say(f"\n{'' if known else f'{claimants[0]}: '}{error}", console)
+    for entry in entry_points(group=search_path.GROUP):
+        if search_path.folder_of(entry) is None:
+            distribution = entry.dist.name if entry.dist else "an unknown distribution"
+            say(
+                f"\n{distribution} says that its YAML is in {entry.value}, which is no folder",
+                console,
+            )
 
 
 def _source(op: str, has: Contents) -> str:

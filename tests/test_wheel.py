@@ -30,6 +30,17 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def scripts(dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the commands are of an environment that the wheel is installed in, and pytest."""
+    folder = tmp_path_factory.mktemp("installed")
+    (wheel,) = dist.glob("*.whl")
+    venv.create(folder / "venv", with_pip=True)
+    scripts = folder / "venv" / ("Scripts" if sys.platform == "win32" else "bin")
+    command(scripts / "python", "-m", "pip", "install", wheel, "pytest", folder=folder)
+    return scripts
+
+
 @pytest.mark.slow
 def test_the_wheel_holds_every_yaml_and_the_compiled_kernels(dist: Path) -> None:
     (wheel,) = dist.glob("*.whl")
@@ -56,15 +67,25 @@ def test_the_sdist_holds_what_a_build_needs_and_no_generated_file(dist: Path) ->
 
 
 @pytest.mark.slow
-def test_the_main_job_runs_from_the_wheel_away_from_the_source(dist: Path, tmp_path: Path) -> None:
-    (wheel,) = dist.glob("*.whl")
-    venv.create(tmp_path / "venv", with_pip=True)
-    scripts = tmp_path / "venv" / ("Scripts" if sys.platform == "win32" else "bin")
-    command(scripts / "python", "-m", "pip", "install", wheel, folder=tmp_path)
+def test_the_main_job_runs_from_the_wheel_away_from_the_source(
+    scripts: Path, tmp_path: Path
+) -> None:
     few = ["trainer.epochs=1", "dataset.num_train=100"]
     for start in ([scripts / "python", "-m", "convexp"], [scripts / "convexp"]):
         shown = command(*start, "model=three_layer", "backend=fast", *few, folder=tmp_path)
         assert "best validation accuracy" in shown
     where = "import convexp; print(convexp.__file__)"
-    assert str(tmp_path) in command(scripts / "python", "-c", where, folder=tmp_path)
+    environment = str(scripts.parent)
+    assert environment in command(scripts / "python", "-c", where, folder=tmp_path)
     assert (tmp_path / "mlflow.db").is_file()
+
+
+@pytest.mark.slow
+def test_backends_are_tested_from_the_wheel_away_from_the_source(
+    scripts: Path, tmp_path: Path
+) -> None:
+    which = ["--pyargs", "convexp.testing", "--convexp-backend=fast"]
+    shown = command(scripts / "python", "-m", "pytest", "-W", "error", *which, folder=tmp_path)
+    assert "What `fast` supports" in shown
+    assert "**no**" not in shown
+    assert not [path for path in tmp_path.iterdir() if path.suffix in (".py", ".db")]

@@ -24,7 +24,7 @@ FLOORS = [
     {"tracking"},
     {"terminal", "threads", "memory", "plugins"},
     {"bench"},
-    {"tasks", "course", "provenance", "new_backend"},
+    {"tasks", "course", "provenance", "new_backend", "pytest_plugin"},
     {"run", "commands"},
     {"__main__"},
 ]
@@ -105,7 +105,25 @@ def test_heavy_imports_wait_until_they_are_needed() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
     heavy = {"mlflow", "matplotlib", "pandas", "sklearn", "scipy", "pooch", "rich"}
+    heavy |= {"hypothesis", "pytest"}
     assert not heavy & set(loaded)
+
+
+def test_only_the_check_s_generated_cases_know_hypothesis() -> None:
+    assert users("hypothesis") == {"testing/generated.py"}
+
+
+def test_only_the_tests_of_backends_know_pytest() -> None:
+    assert users("pytest") == {
+        "pytest_plugin.py",
+        "testing/__init__.py",
+        "testing/backend_tests.py",
+        "testing/test_backend.py",
+    }
+    at_once = {name.split(".")[0] for name in imports(SOURCE / "pytest_plugin.py", nested=False)}
+    assert at_once == {"__future__", "collections", "pytest", "sys", "typing"}
+    for name in imports(SOURCE / "testing" / "__init__.py", nested=False):
+        assert name != "pytest"
 
 
 def test_only_its_own_workers_modules_know_pytorch() -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from itertools import count
+from typing import Any
 
 import numpy as np
 import pytest
 
-from convexp.ops import OP_NAMES, Ops
+from convexp.ops import OP_NAMES, Op, Ops
+from convexp.ops.shapes import Array
 from convexp.plugins import naive
 from convexp.testing import OPS, Finding, check_ops, relative_error
 from convexp.testing.conformance import EXAMPLES
@@ -17,9 +20,11 @@ from tests import planted
 SOURCE = "from tests import planted; ops = planted.ops[{!r}]"
 
 
-@cache
+checked = cache(check_ops)
+
+
 def reference() -> list[Finding]:
-    return check_ops(naive.ops)
+    return checked(naive.ops)
 
 
 @cache
@@ -41,7 +46,7 @@ def test_every_op_has_cases() -> None:
 
 
 def test_a_right_backend_passes_entirely(ops: Ops) -> None:
-    findings = check_ops(ops)
+    findings = checked(ops)
     assert [(str(f), f.reason) for f in findings if not f.passed] == []
     for finding in findings:
         assert finding.tolerance is None or max(finding.errors.values()) <= finding.tolerance
@@ -100,7 +105,11 @@ def test_a_planted_bug_is_found_and_named(bug: str) -> None:
 
 @pytest.mark.parametrize("bug", planted.ops)
 def test_the_program_of_a_failing_case_fails_by_itself(bug: str) -> None:
-    one_a_reason = {(f.compared_by, f.reason.split()[0]): f for f in failures(bug)}
+    failed = failures(bug)
+    if bug == "adds without a lock":  # at times it goes well; a program that tries again finds out
+        failed = [f for f in failed if "for _ in range(" in f.code or "together(" in f.code]
+        assert {f.compared_by for f in failed} >= {"repeats", "threads"}
+    one_a_reason = {(f.compared_by, f.reason.split()[0]): f for f in failed}
     for finding in one_a_reason.values():
         with pytest.raises(Exception) as error, np.errstate(all="ignore"):  # noqa: PT011
             exec(finding.code, {})
@@ -129,11 +138,12 @@ def test_a_backward_that_spoils_its_cache_gives_something_else_the_second_time()
 def test_what_only_declares_and_refuses_passes() -> None:
     affine = planted.ops["refuses without declaring"].affine
     table = replace(naive.ops, affine=replace(affine, unsupported=("float64",)))
-    findings = check_ops(table, only=["affine"], examples=0)
+    findings = check_ops(table, only=["affine"], examples=0, source="")
     assert all(finding.passed for finding in findings), [str(f) for f in findings if not f.passed]
     for finding in findings:
         assert finding.declared == (("float64",) if "float64" in finding.needs else ())
-        exec(finding.code, {"ops": table})
+        with np.errstate(all="ignore"):
+            exec(finding.code, {"ops": table})
     # What does not depend on the dtype is held to all the same.
     claimed = {finding.compared_by for finding in findings if not finding.declared}
     assert claimed == {
@@ -148,6 +158,23 @@ def test_a_declaration_excuses_no_other_exception() -> None:
     double = next(finding for finding in findings if finding.declared)
     assert double.verdict == "FAILED"
     assert double.reason.endswith("and wrongly: RuntimeError: not written yet")
+
+
+def test_what_fails_at_times_is_tried_until_it_does() -> None:
+    calls = count()
+
+    def forward(x: Array, w: Array, b: Array) -> Any:
+        y, memory = naive.ops.affine.forward(x, w, b)
+        return y + (next(calls) % 5 == 0), memory
+
+    table = replace(naive.ops, affine=Op(forward, naive.ops.affine.backward))
+    findings = check_ops(table, only=["affine"], source="", examples=20)
+    wrong = [f for f in findings if f.compared_by == "agreement" and not f.passed]
+    assert any(finding.case.startswith("generated") for finding in wrong)
+    for finding in wrong:
+        assert finding.reason.endswith(" (not each time)")
+        with pytest.raises(AssertionError), np.errstate(all="ignore"):
+            exec(finding.code, {"ops": table})
 
 
 def test_single_ops_can_be_checked() -> None:

@@ -54,3 +54,15 @@ def test_the_main_job_runs_from_the_wheel_away_from_the_source(
     where = "import convexp; print(convexp.__file__)"
     assert str(environment.folder) in environment.python("-c", where, folder=tmp_path)
     assert (tmp_path / "mlflow.db").is_file()
+
+
+@pytest.mark.slow
+def test_backends_are_tested_from_the_wheel_away_from_the_source(
+    environment: Environment, tmp_path: Path
+) -> None:
+    environment.install("pytest")
+    which = ["--pyargs", "convexp.testing", "--convexp-backend=fast"]
+    shown = environment.python("-m", "pytest", "-W", "error", *which, folder=tmp_path)
+    assert "What `fast` supports" in shown
+    assert "**no**" not in shown
+    assert not [path for path in tmp_path.iterdir() if path.suffix in (".py", ".db")]

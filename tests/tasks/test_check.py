@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,8 @@ def test_the_backends_of_a_sweep_pass_and_say_so(swept: Path) -> None:
     text = (swept / "stdout").read_text(encoding="utf-8")
     for line in text.splitlines():
         assert len(line) <= 80 or "sqlite" in line
-    count = len(check_ops(planted.naive.ops))
+    # A finding of each fixed case, and one of all that are generated for an op.
+    count = len(check_ops(planted.naive.ops, examples=1))
     for name in ("naive", "fast"):
         assert f"{name}: {count} cases, all ok, in" in text
     assert "FAILED" not in text
@@ -90,7 +92,11 @@ def test_the_table_and_the_numbers_are_in_mlflow(swept: Path) -> None:
         assert (table["verdict"] == "ok").all()
         assert {"case", "y", "dx", "dw", "db", "mean", "dgamma", "tolerance"} <= set(table)
         assert metrics["check/passed"] == len(table)
-        assert metrics["check/failed"] == 0
+        assert metrics["check/failed"] == metrics["check/not_claimed"] == 0
+        support = client.download_artifacts(run.info.run_id, "support.md")
+        text = Path(support).read_text(encoding="utf-8")
+        assert text.startswith(f"What `{run.data.params['backend.name']}` supports")
+        assert "| conv_relu_pool " in text
         for op in OPS:
             assert 0 <= metrics[f"check/{op}.max_error"] < 1e-5
             assert metrics[f"check/{op}.max_gradient_error"] < 1e-7
@@ -104,7 +110,7 @@ def test_a_failing_backend_fails_the_run_and_shows_a_program(tmp_path: Path) -> 
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith("convexp: ")
-    assert "of backend mine fail, the smallest is conv: x 1x1x2x3 w 1x1x2x2" in line
+    assert "of backend mine fail, the smallest is conv: generated: x 1x1x2x2 w 1x1x2x2 " in line
     assert "y is off by" in line
     (run,) = runs(tmp_path)
     assert run.info.status == "FAILED"
@@ -121,7 +127,7 @@ def test_a_failing_backend_fails_the_run_and_shows_a_program(tmp_path: Path) -> 
 def test_single_ops_and_mixtures(capsys: pytest.CaptureFixture[str]) -> None:
     backend = select(name="fast", num_threads=None, ops={"max_pool": "naive"}, layers={})
     tracker = Recorder()
-    check(ops=["max_pool"], backend=backend, tracker=tracker)  # type: ignore[arg-type]
+    check(ops=["max_pool"], examples=2, backend=backend, tracker=tracker)  # type: ignore[arg-type]
     assert set(tracker.kept["check.json"]["op"]) == {"max_pool"}
     assert "fast with max_pool of naive: " in capsys.readouterr().out
 
@@ -130,7 +136,7 @@ def test_the_program_of_a_mixture_selects_it() -> None:
     backend = Selection(planted.ops["raises"], {}, 2, "fast", {"batchnorm": "naive"})
     tracker = Recorder()
     with pytest.raises(UserError, match="of backend fast with batchnorm of naive fail"):
-        check(ops=["batchnorm"], backend=backend, tracker=tracker)  # type: ignore[arg-type]
+        check(ops=["batchnorm"], examples=2, backend=backend, tracker=tracker)  # type: ignore[arg-type]
     code = tracker.kept["failing_case.py"]
     assert (
         "select(name='fast', num_threads=None, ops={'batchnorm': 'naive'}, layers={}).ops" in code
@@ -151,7 +157,29 @@ def test_what_cannot_be_checked_is_refused(ops: list[str], sentence: str) -> Non
         no_run(config={}, tags={}, dataset=None) as tracker,
         pytest.raises(UserError, match=sentence),
     ):
-        check(ops=ops, backend=selection(planted.naive.ops), tracker=tracker)
+        check(ops=ops, examples=2, backend=selection(planted.naive.ops), tracker=tracker)
+
+
+def test_what_is_not_claimed_is_counted_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    affine = planted.ops["refuses without declaring"].affine
+    table = replace(planted.naive.ops, affine=replace(affine, unsupported=("float64",)))
+    tracker = Recorder()
+    check(ops=["affine"], examples=2, backend=selection(table), tracker=tracker)  # type: ignore[arg-type]
+    verdicts = tracker.kept["check.json"]["verdict"]
+    assert set(verdicts) == {"ok", "not claimed"}
+    assert tracker.kept["check/not_claimed"] == verdicts.count("not claimed") > 10
+    assert tracker.kept["check/passed"] == verdicts.count("ok") > 10
+    assert tracker.kept["check/failed"] == 0
+    text = capsys.readouterr().out
+    count = f"{len(verdicts)} cases, the others ok, {verdicts.count('not claimed')} not claimed, in"
+    assert count in text
+    assert any(line.rstrip().endswith("not claimed") for line in text.splitlines())
+
+
+def test_how_many_cases_are_generated_is_configured() -> None:
+    tracker = Recorder()
+    check(ops=["affine"], examples=2, backend=selection(planted.naive.ops), tracker=tracker)  # type: ignore[arg-type]
+    assert "2 generated cases" in tracker.kept["check.json"]["case"]
 
 
 def test_the_terminal_names_each_failing_op() -> None:

@@ -50,7 +50,7 @@ The rules of the contract:
 5. A tie in max_pool goes to the first maximum in row-major order. NaN propagates: a window that
    holds a NaN yields NaN, and its gradient goes to the first NaN. A convolution's output whose
    window holds a NaN or an infinity is not finite; how far that spreads among the outputs of the
-   same image is the backend's affair.
+   same image, and in ``dw``, which sums over the images, is the backend's affair.
 6. A backward that takes ``need_dx`` and ``need_dw`` computes what is needed, the same numbers as
    when all is, and returns None for the rest; ``db`` goes with ``dw``.
 7. A shape that does not fit is a ValueError from `convexp.ops.shapes`, raised before any

@@ -154,7 +154,7 @@ def repeats(ops: Ops, examination: Examination[Case]) -> None:
 
 def _rounds(case: Case) -> int:
     """How often a case is repeated: more often if it is small."""
-    return max(5, min(50, 10_000 // case.size))
+    return max(5, min(50, 5_000 // case.size))
 
 
 def _prepare(examination: Examination[Case], op: Op) -> Call:

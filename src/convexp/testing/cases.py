@@ -123,6 +123,13 @@ class Case:
         """How many numbers go in; an empty batch counts as one image."""
         return sum(prod(max(n, 1) for n in shape) for shape in self.shapes)
 
+    @property
+    def called_with(self) -> dict[str, Any]:
+        """The keyword arguments of the call: in a ``refusal`` the one that is wrong, too large."""
+        if self.wrong is None or self.wrong[0] not in self.arguments:
+            return self.arguments
+        return self.arguments | {self.wrong[0]: (99, 99)}
+
     def __str__(self) -> str:
         shapes = {
             name: "x".join(map(str, shape))

@@ -135,7 +135,7 @@ PLAIN: dict[str, dict[str, Any]] = {
 
 # Larger ones, which a backend may split among threads of its own, or block.
 BUSY: dict[str, dict[str, Any]] = {
-    "conv": {"shapes": ((4, 3, 9, 12), (6, 3, 3, 3), (6,)), "arguments": {"stride": 1, "pad": 1}},
+    "conv": {"shapes": ((3, 3, 8, 12), (5, 3, 3, 3), (5,)), "arguments": {"stride": 1, "pad": 1}},
     "affine": {"shapes": ((50, 70), (70, 100), (100,))},
     "max_pool": {"shapes": ((8, 5, 16, 16),), "arguments": {"size": 2, "stride": 2}},
     "batchnorm": {"shapes": ((64, 40), (40,), (40,))},

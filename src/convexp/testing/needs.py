@@ -28,20 +28,21 @@ def needs(case: Case) -> tuple[str, ...]:
 
 
 def _dtypes(case: Case) -> Iterator[str]:
-    given = {np.dtype(name) for name in (case.dtype, case.param_dtype, case.dy_dtype) if name}
-    if len(given) > 1:
+    inputs = {np.dtype(name) for name in (case.dtype, case.param_dtype) if name}
+    computed = float_dtype(*(np.empty(0, dtype) for dtype in inputs))
+    dy = np.dtype(case.dy_dtype or computed)
+    if len(inputs) > 1 or dy != computed:
         yield "mixed dtypes"
-    if any(dtype.kind in "iu" for dtype in given):
+    if any(dtype.kind in "iu" for dtype in (*inputs, dy)):
         yield "integers"
-    inputs = [np.empty(0, name) for name in (case.dtype, case.param_dtype) if name]
-    for dtype in {*given, float_dtype(*inputs)}:
+    for dtype in {*inputs, dy, computed, np.result_type(computed, dy)}:
         if dtype.kind == "f":
             yield dtype.name
 
 
 def _windows(case: Case) -> Iterator[str]:
     """What is special about the windows of a convolution and of a pool."""
-    arguments, pooled = case.arguments, case.shapes[0]
+    arguments, pooled = case.called_with, case.shapes[0]
     if "conv" in case.op:
         x, w, b = case.shapes
         pad, stride = arguments["pad"], arguments["stride"]

@@ -224,16 +224,16 @@ def _refusal(ops: Ops, examination: Examination[Case]) -> None:
     _, inputs = draw(examination)
     attempt: Callable[[], Any]
     if what == "dy":
-        N, *rest = bounds.forward(getattr(bounds.REFERENCE, case.op), case, inputs)[0].shape
-        wrong = (N + 1, *rest)
-        examination.lines += [forward_line(case), f"dy = np.ones({wrong})"]
+        y = bounds.forward(getattr(bounds.REFERENCE, case.op), case, inputs)[0]
+        wrong = (y.shape[0] + 1, *y.shape[1:])
+        examination.lines += [forward_line(case), f"dy = np.ones({wrong}, '{y.dtype}')"]
         cache = bounds.forward(op, case, inputs)[2]
         line = f"ops.{case.op}.backward(dy, cache)"
-        attempt = partial(op.backward, np.ones(wrong), cache)
+        attempt = partial(op.backward, np.ones(wrong, y.dtype), cache)
     else:
         # Always more than fits, never less: a kernel that does not look would read beyond the end.
         if what in case.arguments:
-            case = replace(case, arguments=case.arguments | {what: (99, 99)})
+            case = replace(case, arguments=case.called_with)
         else:
             inputs[what], line = _spoilt(inputs[what], what, words)
             examination.lines.append(line)
@@ -245,7 +245,7 @@ def _refusal(ops: Ops, examination: Examination[Case]) -> None:
 def _spoilt(a: Anything, what: str, words: str) -> tuple[Anything, str]:
     """An input made not to fit, and the line that does it."""
     if words == "x without its channel axis":
-        return a[:, 0], "x = x[:, 0]"
+        return a[:, 0].copy(), "x = x[:, 0].copy()"
     if words == "x of three axes":
         return a[..., None], "x = x[..., None]"
     if words == "a filter larger than the image":

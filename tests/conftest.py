@@ -11,6 +11,7 @@ import pytest
 from convexp.datasets import Dataset, fetch_cifar10, synthetic
 from convexp.ops import Ops
 from convexp.plugins import catalog, load
+from tests.distributions import distribute
 from tests.fresh_environment import ROOT, Environment, command
 
 Install = Callable[[str, str], None]
@@ -41,12 +42,9 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
     """Installs, for the test, a backend of a name; its ``max_pool.forward`` is the code's."""
 
     def make(name: str, code: str) -> None:
-        ops = "ops = replace(naive.ops, max_pool=Op(forward, pool.backward, unsupported))\n"
-        (tmp_path / f"{name}.py").write_text(f"{INSTALLED}\n{code}\n{ops}", encoding="utf-8")
-        info = tmp_path / f"{name}-1.0.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text(f"[convexp.backends]\n{name} = {name}:ops\n")
+        table = "ops = replace(naive.ops, max_pool=Op(forward, pool.backward, unsupported))\n"
+        entry_points = f"[convexp.backends]\n{name} = {name}:ops\n"
+        distribute(tmp_path, name, entry_points, code=f"{INSTALLED}\n{code}\n{table}")
 
     # For this process and for those that it starts.
     monkeypatch.syspath_prepend(tmp_path)

@@ -1,10 +1,7 @@
-"""Experiments composed in the test's own process, and backends with a planted bug for them."""
+"""Experiments composed in the test's own process, and the planted bugs that show in them."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
 from hydra import compose, initialize_config_module
 
 from convexp.plugins import search_path
@@ -32,24 +29,6 @@ def composed(*overrides: str) -> Experiment:
     search_path.install()
     with initialize_config_module("convexp.conf", version_base="1.3"):
         return Experiment(resolve(compose("config", [*SMALL, *overrides])))
-
-
-def plant(folder: Path, bug: str, monkeypatch: pytest.MonkeyPatch | None = None) -> str:
-    """Install, into a folder, a backend with the bug of that name in `tests.planted`: its name.
-
-    This process finds it there when it is given a monkeypatch, another by ``PYTHONPATH``.
-    """
-    name = f"planted_{bug.replace(' ', '_')}"
-    (folder / f"{name}.py").write_text(
-        f"from tests import planted\n\nops = planted.ops[{bug!r}]\n", encoding="utf-8"
-    )
-    info = folder / f"{name}-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[convexp.backends]\n{name} = {name}:ops\n")
-    if monkeypatch is not None:
-        monkeypatch.syspath_prepend(folder)
-    return name
 
 
 PLANTED = {

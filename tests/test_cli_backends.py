@@ -9,11 +9,8 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from tests import planted
-from tests.experiments import plant
+from tests.distributions import TESTS, plant
 from tests.test_cli import SMALL, convexp, history, runs
-
-TESTS = Path(planted.__file__).parents[1]
 
 
 @pytest.fixture(scope="module")

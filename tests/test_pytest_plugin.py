@@ -13,7 +13,7 @@ import pytest
 import convexp.testing
 from convexp.testing import BackendTests
 from tests.conftest import Install
-from tests.tasks.test_check import PLUGIN, installed
+from tests.distributions import TESTS, plant
 
 MINE = """
 from dataclasses import replace
@@ -77,8 +77,8 @@ def test_single_ops_of_several_backends(tmp_path: Path) -> None:
 
 
 def test_a_bug_fails_with_its_reason_and_a_program(tmp_path: Path) -> None:
-    installed(tmp_path, "shares a buffer")
-    path = f"{tmp_path}:{PLUGIN}"
+    plant(tmp_path, "shares a buffer", name="mine")
+    path = f"{tmp_path}:{TESTS}"
     done = run(
         tmp_path, "--pyargs", "convexp.testing", "--convexp-backend=mine", "--convexp-op=affine",
         "-k", "test_case", path=path,
@@ -106,7 +106,7 @@ def test_a_bug_fails_with_its_reason_and_a_program(tmp_path: Path) -> None:
 
 
 def test_an_author_s_own_file(tmp_path: Path) -> None:
-    done = run(mine(tmp_path, ops="planted.naive.ops"), path=str(PLUGIN))
+    done = run(mine(tmp_path, ops="planted.naive.ops"), path=str(TESTS))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "What `TestMine` supports" in done.stdout
     assert "skipped" not in done.stdout
@@ -115,7 +115,7 @@ def test_an_author_s_own_file(tmp_path: Path) -> None:
 
 def test_the_program_of_an_author_s_own_file_imports_it(tmp_path: Path) -> None:
     folder = mine(tmp_path, ops="planted.ops['declares and answers wrongly']")
-    done = run(folder, path=str(PLUGIN))
+    done = run(folder, path=str(TESTS))
     assert done.returncode == 1
     assert "generated: x 1x1 w 1x1 float64: declares 'float64' unsupported, but" in done.stdout
     assert "from test_mine import TestMine\n\nops = TestMine.ops" in done.stdout
@@ -126,7 +126,7 @@ def test_what_is_not_claimed_is_skipped(tmp_path: Path) -> None:
         "affine = planted.ops['refuses without declaring'].affine\n"
         "table = replace(planted.naive.ops, affine=replace(affine, unsupported=('float64',)))\n"
     )
-    done = run(mine(tmp_path, ops="table", setup=setup), "-rs", path=str(PLUGIN))
+    done = run(mine(tmp_path, ops="table", setup=setup), "-rs", path=str(TESTS))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "not claimed: float64" in done.stdout
     (row,) = (line for line in done.stdout.splitlines() if line.startswith("| float64"))
@@ -134,7 +134,7 @@ def test_what_is_not_claimed_is_skipped(tmp_path: Path) -> None:
 
 
 def test_a_class_without_a_table_says_so(tmp_path: Path) -> None:
-    done = run(mine(tmp_path, ops="None"), path=str(PLUGIN))
+    done = run(mine(tmp_path, ops="None"), path=str(TESTS))
     assert done.returncode == 2
     assert "TestMine.ops must be the table to test, a convexp.ops.Ops" in done.stdout
     assert "Traceback" not in done.stdout

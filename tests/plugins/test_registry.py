@@ -9,6 +9,7 @@ import pytest
 from convexp.errors import UserError
 from convexp.ops import Ops
 from convexp.plugins import catalog, load, registry
+from tests.distributions import distribute
 
 PLUGIN = """
 from dataclasses import replace
@@ -20,15 +21,9 @@ wrong = "not a table"
 
 
 def install(folder: Path, distribution: str, entry_points: str, module: str = PLUGIN) -> None:
-    """A distribution as pip leaves it: a module and its metadata."""
-    name = distribution.replace("-", "_")
-    (folder / f"{name}.py").write_text(module)
-    metadata = folder / f"{name}-1.2.dist-info"
-    metadata.mkdir(parents=True)
-    (metadata / "METADATA").write_text(
-        f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.2\n"
-    )
-    (metadata / "entry_points.txt").write_text(f"[convexp.backends]\n{entry_points}\n")
+    """A distribution of version 1.2 with backends."""
+    backends = f"[convexp.backends]\n{entry_points}\n"
+    distribute(folder, distribution, backends, code=module, version="1.2")
 
 
 @pytest.fixture

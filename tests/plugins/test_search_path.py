@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.distributions import distribute
 from tests.test_cli import SMALL, convexp
 
 KERNELS = (
@@ -34,10 +35,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (conf / "backend" / "tuned.yaml").write_text(
         "defaults: [/backend_defaults@_here_, _self_]\nname: tuned\nnum_threads: 1\n"
     )
-    metadata = folder / "my_lab-1.2.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: my-lab\nVersion: 1.2\n")
-    (metadata / "entry_points.txt").write_text(ENTRY_POINTS)
+    distribute(folder, "my-lab", ENTRY_POINTS, version="1.2")
     return folder
 
 
@@ -64,10 +62,7 @@ def test_a_backends_own_yaml_is_the_one_that_counts(site: Path, tmp_path: Path) 
 def test_a_package_of_yaml_is_not_imported_nor_missed(site: Path, tmp_path: Path) -> None:
     """Its parent may take long to import, or be broken."""
     (site / "my_lab" / "__init__.py").write_text("raise SystemExit('imported')\n")
-    metadata = tmp_path / "ghost-1.0.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: ghost\nVersion: 1.0\n")
-    (metadata / "entry_points.txt").write_text("[convexp.configs]\nghost = ghost.conf\n")
+    distribute(tmp_path, "ghost", "[convexp.configs]\nghost = ghost.conf\n")
     done = convexp(tmp_path, "--help", PYTHONPATH=f"{site}:{tmp_path}")
     (site / "my_lab" / "__init__.py").write_text(KERNELS)
     assert done.returncode == 0, done.stderr

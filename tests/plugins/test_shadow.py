@@ -11,7 +11,8 @@ import pytest
 from convexp.errors import UserError
 from convexp.plugins.shadow import Comparison
 from convexp.run import Experiment
-from tests.experiments import CONV_NET, PLANTED, composed, plant
+from tests.distributions import plant
+from tests.experiments import CONV_NET, PLANTED, composed
 
 
 def looks(experiment: Experiment, steps: int) -> list[tuple[int, Comparison]]:

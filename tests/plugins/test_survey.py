@@ -9,6 +9,7 @@ from rich.console import Console
 
 from convexp.plugins.survey import print_backends
 from tests.conftest import Install
+from tests.distributions import distribute
 
 OWN = """
 def forward(x, *, size, stride):
@@ -24,13 +25,10 @@ def shown(install: Install, tmp_path: Path) -> str:
     install("crashing", "import os; os.kill(os.getpid(), 11)\n")
     install("noisy", "raise SystemExit('good bye')\n")
     install("one", "")
-    (tmp_path / "other-1.0.dist-info").mkdir()
-    (tmp_path / "other-1.0.dist-info/METADATA").write_text(
-        "Metadata-Version: 2.1\nName: other\nVersion: 1.0\n"
-    )
-    (tmp_path / "other-1.0.dist-info/entry_points.txt").write_text(
+    entry_points = (
         "[convexp.backends]\none = elsewhere:ops\n[convexp.configs]\nother = elsewhere.conf\n"
     )
+    distribute(tmp_path, "other", entry_points)
     out = io.StringIO()
     print_backends(Console(file=out, width=100))
     return out.getvalue()

@@ -19,9 +19,8 @@ from convexp.terminal import print_findings
 from convexp.testing import OPS, check_ops
 from convexp.tracking import no_run
 from tests import planted
+from tests.distributions import TESTS, plant
 from tests.test_cli import convexp, runs
-
-PLUGIN = Path(planted.__file__).parents[1]
 
 
 class Recorder:
@@ -45,17 +44,6 @@ class Recorder:
 
 def selection(ops: Ops) -> Selection:
     return Selection(ops, {}, None, "naive", {})
-
-
-def installed(folder: Path, bug: str) -> None:
-    """A distribution in the folder that brings the backend ``mine``, with the bug."""
-    (folder / "mine.py").write_text(
-        f"from tests import planted\n\nops = planted.ops[{bug!r}]\n", encoding="utf-8"
-    )
-    info = folder / "mine-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[convexp.backends]\nmine = mine:ops\n")
 
 
 @pytest.fixture(scope="module")
@@ -104,8 +92,8 @@ def test_the_table_and_the_numbers_are_in_mlflow(swept: Path) -> None:
 
 
 def test_a_failing_backend_fails_the_run_and_shows_a_program(tmp_path: Path) -> None:
-    installed(tmp_path, "transposes")
-    path = f"{tmp_path}:{PLUGIN}"
+    plant(tmp_path, "transposes", name="mine")
+    path = f"{tmp_path}:{TESTS}"
     done = convexp(tmp_path, "task=check", "backend=mine", PYTHONPATH=path)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()

@@ -10,7 +10,8 @@ import pytest
 
 from convexp.errors import UserError
 from convexp.tasks.diff import diff
-from tests.experiments import CONV_NET, PLANTED, composed, plant
+from tests.distributions import plant
+from tests.experiments import CONV_NET, PLANTED, composed
 from tests.tasks.test_check import Recorder
 
 

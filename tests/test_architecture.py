@@ -25,6 +25,7 @@ FLOORS = [
     {"terminal", "threads", "memory", "plugins"},
     {"bench"},
     {"tasks", "course", "provenance"},
+    {"auto"},
     {"run"},
     {"__main__"},
 ]

@@ -5,12 +5,12 @@
 `contest`      the candidates at one such call: a probe, parity, turns
 `cache`        what was measured before, on disk
 `table`        the decisions: on the terminal, in the record, as a file to pin a run to
-`decide`       from the configuration's node to the decisions
+`choice`       from the configuration's node to the decisions
 =============  =====================================================================
 """
 
 from convexp.auto.calls import survey
-from convexp.auto.decide import AUTO, decide
+from convexp.auto.choice import AUTO, decide
 from convexp.auto.table import Decisions
 
 __all__ = ["AUTO", "Decisions", "decide", "survey"]

@@ -35,6 +35,8 @@ class Decision:
         backend: who serves it.
         ms: milliseconds, forward and backward together, of each candidate that was timed.
         why_not: of the others, the reason.
+        others: the share of the processors' time that other processes took while several
+            candidates were timed.
     """
 
     layer: str
@@ -42,6 +44,7 @@ class Decision:
     backend: str
     ms: dict[str, float]
     why_not: dict[str, str]
+    others: float
 
     @property
     def shapes(self) -> dict[str, list[int]]:
@@ -88,6 +91,7 @@ class Decisions:
                 "; ".join(f"{name}: {reason}" for name, reason in one.why_not.items())
                 for one in self.decided
             ],
+            "others": [round(one.others, 2) for one in self.decided],
         }
 
     def as_yaml(self) -> str:
@@ -100,6 +104,7 @@ class Decisions:
                 "dtype": one.call.dtype,
                 "ms": {name: float(f"{ms:.4g}") for name, ms in one.ms.items()},
                 "why_not": one.why_not,
+                "others": round(one.others, 2),
             }
             for one in self.decided
         }
@@ -137,6 +142,7 @@ class _Layer(BaseModel):
     dtype: str | None = None
     ms: dict[str, float] = {}
     why_not: dict[str, str] = {}
+    others: float = 0.0
 
 
 class File(BaseModel):
@@ -191,7 +197,8 @@ def pinned(file: File, calls: Mapping[str, OpCall], *, chosen: Collection[str]) 
         except UserError as error:
             raise UserError(f"{where}.backend: {error}") from error
         if layer not in chosen:
-            decided.append(Decision(layer, calls[layer], one.backend, one.ms, one.why_not))
+            figures = one.ms, one.why_not, one.others
+            decided.append(Decision(layer, calls[layer], one.backend, *figures))
     return decided
 
 
@@ -207,12 +214,9 @@ def differences(
         rest: of this run.
     """
     for one in decided:
-        then = file.layers[one.layer]
-        if (then.shapes or one.shapes, then.dtype or one.call.dtype) != (
-            one.shapes,
-            one.call.dtype,
-        ):
-            yield f"{one.layer} had other shapes, or another dtype, than {one.call} {one.call.dtype}"
+        then, dtype = file.layers[one.layer], one.call.dtype
+        if (then.shapes or one.shapes, then.dtype or dtype) != (one.shapes, dtype):
+            yield f"{one.layer} had other shapes, or another dtype, than {one.call} {dtype}"
     for name in dict.fromkeys(one.backend for one in decided):
         backend = find(name)
         now = f"{backend.distribution} {backend.version}"

@@ -16,6 +16,7 @@ from convexp.auto.cache import Cache
 from convexp.auto.calls import OpCall
 from convexp.auto.contest import Contest, Found, Trial
 from convexp.auto.table import Decision, Decisions, differences, pinned, read
+from convexp.bench.results import BUSY
 from convexp.config import bind_to
 from convexp.errors import UserError
 from convexp.ops.sandwiches import SANDWICHES
@@ -97,6 +98,12 @@ def decide(
     _say(f"backend={AUTO}: {told}")
     for line in made.lines():
         _say(f"  {line}")
+    busy = max((one.others for one in decided), default=0.0)
+    if busy > BUSY and decisions is None:
+        _warn(
+            f"other processes took up to {busy:.0%} of the processors meanwhile; in a calmer hour "
+            "backend.remeasure=true may find otherwise"
+        )
     if chosen:
         _say(f"  as backend.ops and backend.layers say: {', '.join(sorted(chosen))}")
     return made
@@ -153,7 +160,7 @@ class _Judge:
         found = contest.hold(call, self.names)
         if not found.ms and self.rest not in self.names:
             last = contest.hold(call, [self.rest])
-            found = Found(last.ms, found.why_not | last.why_not)
+            found = Found(last.ms, found.why_not | last.why_not, last.others)
         self.cache.write(self._key(call), found)
         return found
 

@@ -12,11 +12,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
 from convexp.auto.contest import Found
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 FORMAT = 1
 """Goes up when files of before can no longer be taken for what they say."""
@@ -71,11 +74,19 @@ class Cache:
 
         Where the folder cannot be used, nothing is waited for.
         """
+        lock = self._acquired()
+        try:
+            yield
+        finally:
+            if lock is not None:
+                lock.release()
+
+    def _acquired(self) -> FileLock | None:
         from filelock import FileLock, Timeout
 
+        lock = FileLock(self.folder / "lock")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.folder / "lock")
             try:
                 lock.acquire(timeout=SECONDS_FOR_THE_LOCK)
             except Timeout:
@@ -83,12 +94,8 @@ class Cache:
                 lock.acquire()
         except (OSError, NotImplementedError) as error:  # the latter: a system without locks
             self.say(f"{self.folder} cannot be used: {error}")
-            yield
-            return
-        try:
-            yield
-        finally:
-            lock.release()
+            return None
+        return lock
 
     def _path(self, key: Mapping[str, Any]) -> Path:
         text = json.dumps(_with_format(key), sort_keys=True)

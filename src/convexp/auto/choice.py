@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from joblib import cpu_count
 from pydantic import PositiveInt
+from rich.console import Console
 
 import convexp
 from convexp.auto.cache import Cache
@@ -139,9 +140,15 @@ class _Judge:
                 if not remeasure:  # another run may have measured meanwhile
                     found |= self._known({key: distinct[key] for key in missing})
                 missing = [key for key in missing if key not in found]
-                with Contest(self.versions, self.num_threads, self.trial) as contest:
-                    for key in missing:
-                        found[key] = self._hold(contest, distinct[key])
+                with (
+                    Contest(self.versions, self.num_threads, self.trial) as contest,
+                    # A line on a terminal that goes again; it is drawn seldom, not to disturb.
+                    Console().status("", refresh_per_second=1) as status,
+                ):
+                    for number, key in enumerate(missing, 1):
+                        call = distinct[key]
+                        status.update(f"{number}/{len(missing)} {call.op} {call}")
+                        found[key] = self._hold(contest, call)
             seconds = perf_counter() - start
             told = f"measured {_number(missing)} {among} in {seconds:.1f} s"
             if len(missing) < len(distinct):

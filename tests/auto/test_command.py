@@ -106,3 +106,15 @@ def test_a_batch_size_that_is_none_is_a_sentence() -> None:
     experiment = Experiment(composed("backend=auto", "trainer.batch_size=many"))
     with pytest.raises(UserError, match=r"trainer\.batch_size = 'many': input should be a valid"):
         _ = experiment.backend
+
+
+def test_the_shapes_are_those_of_the_batches(tmp_path: Path) -> None:
+    file = tmp_path / "decided.yaml"
+    file.write_text("layers: {affine1: {op: affine, backend: naive}}")
+    few = ["dataset=synthetic", "dataset.num_train=30", f"backend.decisions={file}"]
+    for size, images in ((20, 20), (50, 30)):
+        config = composed("backend=auto", *few, f"trainer.batch_size={size}")
+        decisions = Experiment(config).decisions
+        assert decisions is not None
+        (one,) = decisions.decided
+        assert one.call.shapes == ((images, 8192), (8192, 100), (100,))

@@ -8,8 +8,9 @@ take a minute for some. The others take turns.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from types import TracebackType
 from typing import Annotated, Any, Self
 
@@ -21,7 +22,7 @@ from convexp.auto.calls import OpCall
 from convexp.bench import machine
 from convexp.bench.cases import Case
 from convexp.bench.contest import others_share
-from convexp.bench.measure import Effort, measure
+from convexp.bench.measure import Effort, Timing, measure
 from convexp.bench.measure import Found as Measured
 from convexp.bench.processes import Candidate, Worker, WorkerError, Workers
 from convexp.bench.results import BUSY, result
@@ -44,7 +45,8 @@ class Trial:
         warmup_ms: about how long a call is repeated before it is timed.
         pause_ms: between two turns.
         slow_ms: a call that takes longer is not repeated.
-        attempts: in all, when other processes disturb it; the calmest counts.
+        attempts: in all, when it is not clear who is the fastest and other processes disturb it;
+            the calmest counts.
         timeout_s: after which a candidate that does not answer is ended.
     """
 
@@ -80,8 +82,8 @@ class Found:
     Attributes:
         ms: the median of each candidate that was timed, forward and backward together.
         why_not: of the others, the reason.
-        others: the share of the processors' time that other processes took while several
-            candidates were timed.
+        others: the share of the processors' time that other processes took meanwhile; 0 where it
+            is clear all the same who is the fastest.
     """
 
     ms: dict[str, float]
@@ -142,7 +144,8 @@ class Contest:
         probes = {
             name: seconds
             for name in servers.keys() - same.keys()
-            if (seconds := unless_failing(name, lambda w: _probe(w, one))) is not None
+            if (seconds := unless_failing(name, lambda w: _probe(w, one, self.trial.warmup_ms)))
+            is not None
         }
         right: list[str] = []
         for name in sorted(probes, key=probes.__getitem__):
@@ -170,16 +173,14 @@ class Contest:
     def _calmest(self, case: Case, names: Sequence[str]) -> tuple[dict[str, Measured], float]:
         """What the candidates took, at the attempt that others disturbed least, and how much.
 
-        Of one alone it is not asked: nothing hangs on it.
+        Where it is clear who is the fastest, nothing hangs on it.
         """
-        if len(names) < 2:
-            return measure(case, names, self.workers, self.trial.effort), 0.0
         attempts: list[tuple[dict[str, Measured], float]] = []
         while len(attempts) < self.trial.attempts:
             start = self.workers.processor_seconds(), machine.processor_seconds()
             measured = measure(case, names, self.workers, self.trial.effort)
             end = self.workers.processor_seconds(), machine.processor_seconds()
-            attempts.append((measured, others_share(start, end)))
+            attempts.append((measured, 0.0 if _clear(measured) else others_share(start, end)))
             if attempts[-1][1] <= BUSY:
                 break
         return min(attempts, key=lambda attempt: attempt[1])
@@ -213,10 +214,27 @@ def _same(servers: dict[str, str]) -> dict[str, str]:
     return same
 
 
-def _probe(worker: Worker, case: Case) -> float:
-    """Seconds of a second call: the first may compile something."""
+def _clear(measured: Mapping[str, Measured]) -> bool:
+    """Is the quickest call of all others slower than the fastest candidate's are as a rule?"""
+    calls = {
+        name: [seconds for turn in one.turns for seconds in turn]
+        for name, one in measured.items()
+        if isinstance(one, Timing)
+    }
+    typical = {name: median(seconds) for name, seconds in calls.items()}
+    fastest = min(typical, key=typical.__getitem__, default="")
+    return all(
+        min(seconds) > typical[fastest] for name, seconds in calls.items() if name != fastest
+    )
+
+
+def _probe(worker: Worker, case: Case, warmup_ms: int) -> float:
+    """Seconds of the quickest of some calls, two at least: the first may compile something."""
     worker.prepare(case)
-    return min(worker.time(1) + worker.time(1))
+    seconds = worker.time(2)
+    while sum(seconds) < warmup_ms / 1e3:
+        seconds += worker.time(1)
+    return min(seconds)
 
 
 def _errors(worker: Worker, call: OpCall, images: int) -> dict[str, float]:

@@ -35,8 +35,7 @@ class Decision:
         backend: who serves it.
         ms: milliseconds, forward and backward together, of each candidate that was timed.
         why_not: of the others, the reason.
-        others: the share of the processors' time that other processes took while several
-            candidates were timed.
+        others: as `convexp.auto.contest.Found.others`.
     """
 
     layer: str

@@ -25,6 +25,7 @@ FLOORS = [
     {"terminal", "threads", "memory", "plugins"},
     {"bench"},
     {"tasks", "course", "provenance", "new_backend", "pytest_plugin"},
+    {"auto"},
     {"run", "commands"},
     {"__main__"},
 ]

@@ -138,7 +138,7 @@ def test_the_tracking_uri_of_the_environment_is_respected(tmp_path: Path) -> Non
         (["modle=three_layer"], "there is no key 'modle'; did you mean 'model'?"),
         (
             ["backend=fsat"],
-            "there is no backend 'fsat'; did you mean 'fast'? possible: fast, naive",
+            "there is no backend 'fsat'; did you mean 'fast'? possible: auto, fast, naive",
         ),
         (["backend.ops.conv=nave"], "there is no backend 'nave'; did you mean 'naive'?"),
         (["trainer.epochs=many"], "trainer.epochs = 'many': input should be a valid integer"),
@@ -189,7 +189,7 @@ def test_a_failing_job_does_not_stop_the_others(tmp_path: Path) -> None:
 def test_the_command_line_explains_itself(tmp_path: Path) -> None:
     done = convexp(tmp_path, "--help")
     assert done.returncode == 0
-    assert "backend: fast, naive" in done.stdout
+    assert "backend: auto, fast, naive" in done.stdout
     assert "python -m convexp" in done.stdout
     shown = convexp(tmp_path, "--cfg", "job", "experiment=one_epoch")
     assert "hidden_dim: 500" in shown.stdout

@@ -60,12 +60,16 @@ def test_an_option_is_named_after_its_target(group: str, option: str) -> None:
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
-def test_every_option_builds(group: str, option: str, request: pytest.FixtureRequest) -> None:
+def test_every_option_builds(
+    group: str, option: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     if (group, option) == ("dataset", "cifar10"):
         request.getfixturevalue("cifar10_root")  # skips where it is not at hand
     config = composed(f"{group}={option}")
     node = config[group]
     if group == "backend":
+        if option == "auto":
+            node["cache"] = str(tmp_path)
         experiment = Experiment(config)
         assert isinstance(experiment.backend.ops, Ops)
         assert experiment.shadow is None

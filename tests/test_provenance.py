@@ -39,6 +39,13 @@ def test_the_tags_say_what_the_figures_depend_on() -> None:
     assert not [name for name in tags if name.startswith("backend.layers")]
 
 
+def test_a_backend_that_chooses_is_named_with_the_version_of_the_rest() -> None:
+    rest = select(name="fast", num_threads=None, ops={}, layers={})
+    tags = provenance.tags({"backend": {"name": "auto"}, "model": {}}, rest, 2, None)
+    assert tags["backend"] == "auto"
+    assert tags["backend.version"] == f"convexp {tags['convexp.version']}"
+
+
 def test_they_say_who_serves_each_op_and_each_layer(model: Sequential) -> None:
     layers: dict[str, dict[str, str | None]] = {"conv1": {"conv": "naive"}}
     mixed = select(name="fast", num_threads=None, ops={"max_pool": "naive"}, layers=layers)

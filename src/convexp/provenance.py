@@ -31,7 +31,7 @@ def tags(
     main = find(backend.name)
     layers = {} if model is None else model.layers
     return {
-        "backend": backend.name,
+        "backend": str(config["backend"]["name"]),
         "backend.version": f"{main.distribution} {main.version}",
         **{f"backend.ops.{op}": backend.server(op) for op in OP_NAMES},
         **{

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import NonNegativeInt
+from pydantic import NonNegativeInt, PositiveInt
 
 from convexp import provenance
+from convexp.auto import AUTO, Decisions, decide, survey
 from convexp.config import LATER, bind, bind_to, build, check, parameters
 from convexp.datasets import Dataset
 from convexp.errors import UserError, choices
@@ -62,8 +63,30 @@ class Experiment:
     @cached_property
     def backend(self) -> Selection:
         """The ops tables, and who serves each op."""
+        if self.decisions is not None:
+            return self.decisions.selection
         selection: Selection = bind_to(select, self._backend_keys(shadow=False), "backend")()
         return selection
+
+    @cached_property
+    def decisions(self) -> Decisions | None:
+        """What ``backend=auto`` has chosen for the network; None with another backend."""
+        keys = self._backend_keys(shadow=False)
+        if keys.pop("name") != AUTO:
+            return None
+        task = self.config["task"]
+        if "model" not in parameters(task, "task"):
+            name = task["_target_"].rpartition(".")[2]
+            raise UserError(
+                f"backend={AUTO} chooses for the layers of a network, and task={name} has none; "
+                "name a backend, as backend=fast"
+            )
+        check(size := self.config["trainer"].get("batch_size"), PositiveInt, "trainer.batch_size")
+        images = (min(size, len(self.dataset.train)), *self.dataset.input_shape)
+        # Of its own generator: the run's weights are the same with any backend.
+        calls = survey(lambda ops: self._network(ops, np.random.default_rng(0)), images)
+        decisions: Decisions = bind_to(decide, keys, "backend", calls=calls)()
+        return decisions
 
     @cached_property
     def shadow(self) -> Shadow | None:
@@ -98,17 +121,21 @@ class Experiment:
     @cached_property
     def model(self) -> Sequential:
         """The network, untrained."""
-        model: Sequential = build(
+        model = self._network(self.ops, self.weights)
+        self.backend.check_layers({name: layer.op for name, layer in model.layers.items()})
+        model.equip(self.table)
+        return model
+
+    def _network(self, ops: Ops, rng: np.random.Generator) -> Sequential:
+        network: Sequential = build(
             self.config["model"],
             "model",
             input_shape=self.dataset.input_shape,
             num_classes=self.dataset.num_classes,
-            ops=self.ops,
-            rng=self.weights,
+            ops=ops,
+            rng=rng,
         )
-        self.backend.check_layers({name: layer.op for name, layer in model.layers.items()})
-        model.equip(self.table)
-        return model
+        return network
 
     def rival(self, name: str) -> Experiment:
         """The same experiment with another backend: the same weights and batches."""
@@ -152,6 +179,8 @@ def run(cfg: DictConfig) -> float | None:
         with build(
             config["tracking"], "tracking", config=config, tags=tags, dataset=parts.get("dataset")
         ) as tracker:
+            if experiment.decisions is not None:
+                experiment.decisions.record(tracker)
             objective: float | None = task(tracker=tracker)
             return objective
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from convexp.bench.cases import Case
-from convexp.bench.contest import _others
+from convexp.bench.contest import others_share
 from convexp.bench.measure import Failure, Timing, Told
 from convexp.bench.results import Goal, Peaks, Result, Row, compare, paired_ratio, result
 
@@ -97,6 +97,6 @@ def test_a_goal_is_reached_by_the_worst_of_its_cases(
 
 def test_other_processes_are_what_is_busy_and_not_ours() -> None:
     start, end = (10.0, (100.0, 1000.0)), (13.0, (107.0, 1020.0))
-    assert _others(start, end) == pytest.approx((7 - 3) / 20)
-    assert _others((0.0, None), (1.0, None)) == 0
-    assert _others(start, (20.0, (107.0, 1020.0))) == 0  # ticks are coarse
+    assert others_share(start, end) == pytest.approx((7 - 3) / 20)
+    assert others_share((0.0, None), (1.0, None)) == 0
+    assert others_share(start, (20.0, (107.0, 1020.0))) == 0  # ticks are coarse

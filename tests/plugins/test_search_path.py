@@ -41,7 +41,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_its_options_stand_beside_ours(site: Path, tmp_path: Path) -> None:
     shown = convexp(tmp_path, "--help", PYTHONPATH=str(site)).stdout
-    assert "backend: fast, mine, naive, tuned" in shown
+    assert "backend: auto, fast, mine, naive, tuned" in shown
     assert "experiment: one_epoch, overfit_100, short" in shown
 
 

@@ -92,7 +92,7 @@ def hold(
             found = measure(case, [own.name, *compared, *extra], workers, effort)
             end = workers.processor_seconds(), machine.processor_seconds()
             some = {name: result(case, one, peaks) for name, one in found.items()}
-            return replace(compare(case, some, compared or extra), others=_others(start, end))
+            return replace(compare(case, some, compared or extra), others=others_share(start, end))
 
         for number, case in enumerate(cases, 1):
             row = attempt(case)
@@ -109,7 +109,7 @@ Seconds = tuple[float, tuple[float, float] | None]
 """Of the bench's own processes; of the processors, busy ones and all."""
 
 
-def _others(start: Seconds, end: Seconds) -> float:
+def others_share(start: Seconds, end: Seconds) -> float:
     """The share of the processors' time that other processes took; 0 if it is not known."""
     (own_before, before), (own_after, after) = start, end
     if before is None or after is None or after[1] <= before[1]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -14,10 +14,14 @@ from convexp.bench.cases import Call, Prepare, sequential
 from convexp.config import build
 from convexp.losses import Labels, softmax
 from convexp.memory import reuse_memory
-from convexp.ops import Ops
-from convexp.ops.shapes import Array, Shape
+from convexp.ops import INPUTS, OP_NAMES, Ops
+from convexp.ops.shapes import Array, Shape, output_shape
 from convexp.optimizers import Optimizer
-from convexp.plugins import select
+from convexp.plugins import Selection, select
+from convexp.plugins.guard import guarded
+from convexp.testing.bounds import REFERENCE
+from convexp.testing.parity import Call as OpCall
+from convexp.testing.parity import default_tolerance, parity
 from convexp.threads import one_pool
 from convexp.training import loss_and_gradients
 
@@ -36,11 +40,13 @@ def candidate(
             kind, values = case["kind"], case["values"]
             if kind in networks.KINDS:
                 return networks.KINDS[kind](partial(Trained, backend.ops), **values)
+            if kind == "agreement":
+                return agreement(backend, **values)
             return KINDS[kind](backend.ops, **values)
 
         main = backend.served_by["conv"]
         about = {"version": f"{main.distribution} {main.version}", "threads": str(threads)}
-        yield prepare, about
+        yield prepare, about | {f"ops.{op}": backend.server(op) for op in OP_NAMES}
 
 
 def draw(rng: np.random.Generator, shape: Shape, dtype: str) -> Array:
@@ -48,58 +54,110 @@ def draw(rng: np.random.Generator, shape: Shape, dtype: str) -> Array:
     return rng.standard_normal(shape).astype(dtype)
 
 
-def conv(ops: Ops, *, x: Shape, w: Shape, stride: int, pad: int, way: str, dtype: str) -> Call:
-    """A pass of a convolution."""
-    rng = np.random.default_rng(0)
-    inputs = draw(rng, x, dtype), draw(rng, w, dtype), draw(rng, w[:1], dtype)
+def one_op(
+    ops: Ops,
+    *,
+    op: str,
+    shapes: Sequence[Shape],
+    arguments: Mapping[str, Any],
+    dtype: str,
+    way: str,
+    need: Mapping[str, bool],
+) -> Call:
+    """A pass of any op, or both, one after the other.
+
+    Args:
+        ops: the table.
+        op: the name of the op.
+        shapes: of its inputs.
+        arguments: the keyword arguments of forward.
+        dtype: of all arrays.
+        way: ``forward``, ``backward`` or ``both``.
+        need: the keyword arguments of backward.
+    """
+    kernel = getattr(ops, op)
+    call = drawn(op, shapes, arguments, dtype)
+    inputs, dy = tuple(call.inputs.values()), call.dy
 
     def forward() -> Any:
-        return ops.conv.forward(*inputs, stride=stride, pad=pad)
+        return kernel.forward(*inputs, **call.arguments)
 
     if way == "forward":
         return forward
-    y, cache = forward()
-    needed = {
-        "backward": {},
-        "dx": {"need_dw": False},
-        "dw": {"need_dx": False},
-    }
-    dy = draw(rng, y.shape, dtype)
-    return lambda: ops.conv.backward(dy, cache, **needed[way])
+    if way == "both":
+        return lambda: kernel.backward(dy, forward()[-1], **need)
+    cache = forward()[-1]
+    return lambda: kernel.backward(dy, cache, **need)
+
+
+def drawn(op: str, shapes: Sequence[Shape], arguments: Mapping[str, Any], dtype: str) -> OpCall:
+    """A call of an op with normal numbers.
+
+    Args:
+        op: the name of the op.
+        shapes: of its inputs.
+        arguments: the keyword arguments of forward; a pair may be a list, as JSON has it.
+        dtype: of all arrays.
+    """
+    rng = np.random.default_rng(0)
+    inputs = {n: draw(rng, shape, dtype) for n, shape in zip(INPUTS[op], shapes, strict=True)}
+    given = {k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()}
+    y_shape = output_shape(op, *(a.shape for a in inputs.values()), **given)
+    return OpCall(op, inputs, given, draw(rng, y_shape, dtype))
+
+
+def agreement(
+    backend: Selection,
+    *,
+    op: str,
+    shapes: Sequence[Shape],
+    arguments: Mapping[str, Any],
+    dtype: str,
+    images: int,
+) -> Call:
+    """An op beside the reference, on the first images of a batch: tells the errors of `parity`.
+
+    What the op returns is looked at as in a run: a wrong shape, dtype or order of memory is an
+    exception.
+    """
+    call = drawn(op, shapes, arguments, dtype).first(images)
+    table = guarded(backend.ops, backend.served_by)
+    tolerance = default_tolerance(call.dy.dtype)
+
+    def errors() -> dict[str, float]:
+        found, _ = parity(call, getattr(table, op), REFERENCE, tolerance=tolerance)
+        return found
+
+    return errors
+
+
+def conv(ops: Ops, *, x: Shape, w: Shape, stride: int, pad: int, way: str, dtype: str) -> Call:
+    """A pass of a convolution; ``dx`` and ``dw`` are backward for that alone."""
+    need = {"dx": {"need_dw": False}, "dw": {"need_dx": False}}.get(way, {})
+    shapes, arguments = (x, w, w[:1]), {"stride": stride, "pad": pad}
+    way = "backward" if need else way
+    return one_op(
+        ops, op="conv", shapes=shapes, arguments=arguments, dtype=dtype, way=way, need=need
+    )
 
 
 def max_pool(ops: Ops, *, x: Shape, size: int, stride: int, way: str, dtype: str) -> Call:
     """A pass of a max-pool."""
-    rng = np.random.default_rng(0)
-    images = draw(rng, x, dtype)
-
-    def forward() -> Any:
-        return ops.max_pool.forward(images, size=size, stride=stride)
-
-    if way == "forward":
-        return forward
-    y, cache = forward()
-    dy = draw(rng, y.shape, dtype)
-    return lambda: ops.max_pool.backward(dy, cache)
+    arguments = {"size": size, "stride": stride}
+    return one_op(
+        ops, op="max_pool", shapes=(x,), arguments=arguments, dtype=dtype, way=way, need={}
+    )
 
 
 def spatial_batchnorm(ops: Ops, *, x: Shape, way: str, dtype: str, relu: bool = False) -> Call:
     """A pass of a spatial batch norm in training, with a rectifier behind it or not."""
-    op = ops.spatial_batchnorm_relu if relu else ops.spatial_batchnorm
-    rng = np.random.default_rng(0)
-    images, gamma, beta = (draw(rng, shape, dtype) for shape in (x, x[1:2], x[1:2]))
-
-    def forward() -> Any:
-        return op.forward(images, gamma, beta, eps=EPS)
-
-    if way == "forward":
-        return forward
-    y, _, cache = forward()
-    dy = draw(rng, y.shape, dtype)
-    return lambda: op.backward(dy, cache)
+    op = "spatial_batchnorm_relu" if relu else "spatial_batchnorm"
+    shapes, arguments = (x, x[1:2], x[1:2]), {"eps": EPS}
+    return one_op(ops, op=op, shapes=shapes, arguments=arguments, dtype=dtype, way=way, need={})
 
 
 KINDS: dict[str, Callable[..., Call]] = {
+    "op": one_op,
     "conv": conv,
     "max_pool": max_pool,
     "spatial_batchnorm": spatial_batchnorm,

@@ -8,7 +8,6 @@ import pytest
 
 from convexp.auto import contest
 from convexp.auto.calls import OpCall
-from convexp.bench.measure import Timing
 from convexp.bench.results import BUSY
 from convexp.testing.parity import OVER_BATCH
 from tests.auto.conftest import COUNTS, RIGHT, SLOW, TRIAL, WRONG, Choose
@@ -113,7 +112,6 @@ def test_what_others_disturb_is_timed_again_and_the_calmest_counts(
     kept: float,
 ) -> None:
     left = iter(shares)
-    monkeypatch.setattr(contest, "_clear", lambda measured: False)
     monkeypatch.setattr(contest, "others_share", lambda start, end: next(left))
     (one,) = choose("naive", "fast", trial=TRIAL | {"attempts": 3}).decided
     assert one.others == kept
@@ -122,28 +120,9 @@ def test_what_others_disturb_is_timed_again_and_the_calmest_counts(
     assert said == (kept > BUSY)
 
 
-def test_where_the_fastest_is_clear_nothing_is_timed_again(
-    install: Install, choose: Choose, monkeypatch: pytest.MonkeyPatch
+def test_of_one_alone_it_is_not_asked_how_busy_the_machine_is(
+    choose: Choose, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(contest, "others_share", lambda start, end: 0.9)
-    install("slow", SLOW)
-    for candidates in (["naive"], ["naive", "slow"]):
-        (one,) = choose(*candidates, trial=TRIAL | {"attempts": 3}).decided
-        assert (one.others, list(one.ms)) == (0.0, candidates)
-
-
-@pytest.mark.parametrize(
-    ("turns", "clear"),
-    [
-        ({"a": [[1.0, 9.0], [2.0]], "b": [[2.5], [8.0]]}, True),
-        ({"a": [[1.0, 9.0], [2.0]], "b": [[1.5], [8.0]]}, False),
-        ({"a": [[5.0]], "b": [[1.0]], "c": [[0.9]]}, True),
-        ({"a": [[5.0]], "b": [[1.0]], "c": [[3.0, 0.9, 3.0]]}, False),
-        ({"a": [[5.0]]}, True),
-        ({}, True),
-    ],
-)
-def test_the_fastest_is_clear_when_no_call_of_another_is_as_quick(
-    turns: dict[str, list[list[float]]], clear: bool
-) -> None:
-    assert contest._clear({name: Timing(some) for name, some in turns.items()}) == clear
+    (one,) = choose("naive").decided
+    assert (one.others, list(one.ms)) == (0.0, ["naive"])

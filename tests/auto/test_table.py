@@ -97,3 +97,18 @@ def test_a_file_needs_no_more_than_op_and_backend(choose: Choose, tmp_path: Path
     file.write_text("layers: {pool1: {op: max_pool, backend: fast}}")
     made = choose("naive", decisions=str(file))
     assert made.selection.of("pool1").served_by["max_pool"].name == "fast"
+
+
+def test_a_reason_that_is_the_same_everywhere_is_said_once(
+    install: Install, choose: Choose, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install("broken", "raise ImportError('no compiler')")
+    made = choose("broken", "naive", calls={"pool1": POOL, "conv1": CONV})
+    assert all("no compiler" in one.why_not["broken"] for one in made.decided)
+    lines = capsys.readouterr().out.splitlines()
+    (said,) = [line for line in lines if "broken" in line and "measur" not in line]
+    assert said == (
+        "  everywhere broken: backend 'broken' (broken 1.0, entry point broken:ops) cannot be "
+        "loaded: ImportError: no compiler"
+    )
+    assert made.as_yaml().count("no compiler") == 2

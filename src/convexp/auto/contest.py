@@ -8,9 +8,8 @@ take a minute for some. The others take turns.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from statistics import median
 from types import TracebackType
 from typing import Annotated, Any, Self
 
@@ -22,7 +21,7 @@ from convexp.auto.calls import OpCall
 from convexp.bench import machine
 from convexp.bench.cases import Case
 from convexp.bench.contest import others_share
-from convexp.bench.measure import Effort, Timing, measure
+from convexp.bench.measure import Effort, measure
 from convexp.bench.measure import Found as Measured
 from convexp.bench.processes import Candidate, Worker, WorkerError, Workers
 from convexp.bench.results import BUSY, result
@@ -45,8 +44,7 @@ class Trial:
         warmup_ms: about how long a call is repeated before it is timed.
         pause_ms: between two turns.
         slow_ms: a call that takes longer is not repeated.
-        attempts: in all, when it is not clear who is the fastest and other processes disturb it;
-            the calmest counts.
+        attempts: in all, when other processes disturb it; the calmest counts.
         timeout_s: after which a candidate that does not answer is ended.
     """
 
@@ -82,8 +80,8 @@ class Found:
     Attributes:
         ms: the median of each candidate that was timed, forward and backward together.
         why_not: of the others, the reason.
-        others: the share of the processors' time that other processes took meanwhile; 0 where it
-            is clear all the same who is the fastest.
+        others: the share of the processors' time that other processes took while several
+            candidates were timed.
     """
 
     ms: dict[str, float]
@@ -173,14 +171,16 @@ class Contest:
     def _calmest(self, case: Case, names: Sequence[str]) -> tuple[dict[str, Measured], float]:
         """What the candidates took, at the attempt that others disturbed least, and how much.
 
-        Where it is clear who is the fastest, nothing hangs on it.
+        Of one alone it is not asked: nothing hangs on it.
         """
+        if len(names) < 2:
+            return measure(case, names, self.workers, self.trial.effort), 0.0
         attempts: list[tuple[dict[str, Measured], float]] = []
         while len(attempts) < self.trial.attempts:
             start = self.workers.processor_seconds(), machine.processor_seconds()
             measured = measure(case, names, self.workers, self.trial.effort)
             end = self.workers.processor_seconds(), machine.processor_seconds()
-            attempts.append((measured, 0.0 if _clear(measured) else others_share(start, end)))
+            attempts.append((measured, others_share(start, end)))
             if attempts[-1][1] <= BUSY:
                 break
         return min(attempts, key=lambda attempt: attempt[1])
@@ -212,20 +212,6 @@ def _same(servers: dict[str, str]) -> dict[str, str]:
         own = next((name for name in names if server.startswith(f"{name} (")), names[0])
         same |= {name: f"the same function as {own}'s" for name in names if name != own}
     return same
-
-
-def _clear(measured: Mapping[str, Measured]) -> bool:
-    """Is the quickest call of all others slower than the fastest candidate's are as a rule?"""
-    calls = {
-        name: [seconds for turn in one.turns for seconds in turn]
-        for name, one in measured.items()
-        if isinstance(one, Timing)
-    }
-    typical = {name: median(seconds) for name, seconds in calls.items()}
-    fastest = min(typical, key=typical.__getitem__, default="")
-    return all(
-        min(seconds) > typical[fastest] for name, seconds in calls.items() if name != fastest
-    )
 
 
 def _probe(worker: Worker, case: Case, warmup_ms: int) -> float:

@@ -116,21 +116,37 @@ class Decisions:
         return HEAD + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
 
     def lines(self) -> list[str]:
-        """The table in lines: layer, op, shapes, who serves it, and the candidates' figures."""
+        """The table in lines: layer, op, shapes, who serves it, and the candidates' figures; at the
+        end the reasons that are the same for every layer, once."""
+        everywhere = self._everywhere()
         rows = [
-            (one.layer, one.call.op, str(one.call), one.backend, _figures(one))
+            (one.layer, one.call.op, str(one.call), one.backend, _figures(one, everywhere))
             for one in self.decided
         ]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
         return [
-            "  ".join([*(f"{word:<{n}}" for word, n in zip(row, widths, strict=False)), row[-1]])
-            for row in rows
+            *(
+                "  ".join([*(f"{w:<{n}}" for w, n in zip(row, widths, strict=False)), row[-1]])
+                for row in rows
+            ),
+            *(f"everywhere {name}: {reason}" for name, reason in everywhere.items()),
         ]
 
+    def _everywhere(self) -> dict[str, str]:
+        """The reasons that are the same for every layer, if there are several."""
+        if len(self.decided) < 2:
+            return {}
+        return {
+            name: reason
+            for name, reason in self.decided[0].why_not.items()
+            if all(one.why_not.get(name) == reason for one in self.decided)
+        }
 
-def _figures(one: Decision) -> str:
+
+def _figures(one: Decision, everywhere: Mapping[str, str]) -> str:
     times = [f"{name} {ms:.3g} ms" for name, ms in sorted(one.ms.items(), key=lambda item: item[1])]
-    return "; ".join([*times, *(f"{name}: {reason}" for name, reason in one.why_not.items())])
+    reasons = [f"{name}: {why}" for name, why in one.why_not.items() if name not in everywhere]
+    return "; ".join([*times, *reasons])
 
 
 class _Layer(BaseModel):

@@ -15,6 +15,7 @@ from time import perf_counter
 from typing import IO, Any
 
 from convexp.bench.cases import Call, UnsupportedError
+from convexp.errors import UserError
 
 
 def serve(requests: IO[str], answers: IO[str]) -> None:
@@ -73,6 +74,8 @@ def carry_out(request: dict[str, Any], call: Call) -> dict[str, Any]:
 
 
 def _sentence(error: Exception) -> str:
+    if isinstance(error, UserError):
+        return str(error)
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 

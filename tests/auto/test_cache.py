@@ -57,6 +57,19 @@ def test_what_the_figures_depend_on_is_measured_anew(
         choose("mine")
 
 
+def test_a_kernel_that_was_edited_is_measured_anew(
+    install: Install, tmp_path: Path, choose: Choose, nobody_measures: Callable[[], None]
+) -> None:
+    install("mine", RIGHT)
+    choose("mine")
+    nobody_measures()
+    choose("mine")
+    with (tmp_path / "mine.py").open("a", encoding="utf-8") as file:
+        file.write("# faster now\n")
+    with pytest.raises(AssertionError, match="something was measured"):
+        choose("mine")
+
+
 @pytest.mark.parametrize("content", [b"", b"\x80{", b"[]", b'{"key": {}, "found": {"ms": 3}}'])
 def test_a_corrupt_cache_is_written_anew(
     choose: Choose,

@@ -125,6 +125,7 @@ class _Judge:
     ) -> None:
         self.names, self.rest, self.num_threads = names, rest, num_threads
         self.versions, self.about, self.trial, self.cache = versions, about, trial, cache
+        self.known_by = {name: [version, _files(name)] for name, version in versions.items()}
 
     def judge(
         self, calls: Mapping[str, OpCall], *, remeasure: bool
@@ -175,8 +176,8 @@ class _Judge:
         """All that the figures depend on."""
         return {
             "about": self.about,
-            "candidates": {name: self.versions[name] for name in self.names},
-            "rest": {self.rest: self.versions[self.rest]},
+            "candidates": {name: self.known_by[name] for name in self.names},
+            "rest": {self.rest: self.known_by[self.rest]},
             "trial": vars(self.trial),
             "call": vars(call),
         }
@@ -206,6 +207,11 @@ def _names(candidates: list[str] | None) -> list[str]:
 def _version(name: str) -> str:
     """Its distribution and that's version; all of them where several claim the name."""
     return " and ".join(f"{one.distribution} {one.version}" for one in catalog()[name])
+
+
+def _files(name: str) -> str:
+    """What tells that a kernel was edited since."""
+    return " ".join(one.fingerprint() for one in catalog()[name])
 
 
 def _winner(layer: str, call: OpCall, found: Found) -> str:

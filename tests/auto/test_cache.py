@@ -60,14 +60,14 @@ def test_what_the_figures_depend_on_is_measured_anew(
 def test_a_kernel_that_was_edited_is_measured_anew(
     install: Install, tmp_path: Path, choose: Choose, nobody_measures: Callable[[], None]
 ) -> None:
-    install("mine", RIGHT)
-    choose("mine")
+    install("edited", RIGHT)
+    choose("edited")
     nobody_measures()
-    choose("mine")
-    with (tmp_path / "mine.py").open("a", encoding="utf-8") as file:
+    choose("edited")
+    with (tmp_path / "edited.py").open("a", encoding="utf-8") as file:
         file.write("# faster now\n")
     with pytest.raises(AssertionError, match="something was measured"):
-        choose("mine")
+        choose("edited")
 
 
 @pytest.mark.parametrize("content", [b"", b"\x80{", b"[]", b'{"key": {}, "found": {"ms": 3}}'])

@@ -25,14 +25,13 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_one_layer_can_be_swept_and_the_tags_say_who_served_it(swept: Path) -> None:
     naive, fast = runs(swept)
     version = naive.data.tags["convexp.version"]
-    assert naive.data.tags["backend.layers.conv1"] == (
-        f"conv_relu_pool: composed: conv by naive (convexp {version}), "
-        f"max_pool by fast (convexp {version})"
+    assert naive.data.tags["layers.conv1"] == (
+        f"conv by naive (convexp {version}), max_pool by fast (convexp {version})"
     )
-    assert fast.data.tags["backend.layers.conv1"] == f"conv_relu_pool: fast (convexp {version})"
+    assert fast.data.tags["layers.conv1"] == f"conv_relu_pool by fast (convexp {version})"
     for run in (naive, fast):
-        assert run.data.tags["backend.layers.affine1"] == f"affine: fast (convexp {version})"
-        assert run.data.tags["backend.ops.conv"] == f"fast (convexp {version})"
+        assert run.data.tags["layers.affine1"] == f"affine by fast (convexp {version})"
+        assert run.data.tags["ops.conv"] == f"fast (convexp {version})"
     assert naive.data.params["backend.layers.conv1.conv"] == "naive"
 
 
@@ -92,9 +91,7 @@ def test_a_shadow_records_how_far_apart_they_are(shadowed: Path) -> None:
     assert run.data.metrics["parity/conv1.y"] > 1e-4
     assert run.data.metrics["parity/affine1.dw"] < 1e-5
     tag = run.data.tags["convexp.parity"]
-    assert tag.startswith(
-        "conv1: conv_relu_pool of composed: conv by planted_sums_in_half_precision"
-    )
+    assert tag.startswith("conv1 (conv by planted_sums_in_half_precision (planted_sums_in_half_")
     assert "is off from naive at step 1, y by " in tag
     assert tag in (shadowed / "stdout").read_text(encoding="utf-8")
     assert "largest parity error" in (shadowed / "stdout").read_text(encoding="utf-8")

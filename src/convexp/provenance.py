@@ -33,9 +33,9 @@ def tags(
     return {
         "backend": str(config["backend"]["name"]),
         "backend.version": f"{main.distribution} {main.version}",
-        **{f"backend.ops.{op}": backend.server(op) for op in OP_NAMES},
+        **{f"ops.{op}": backend.server(op) for op in OP_NAMES},
         **{
-            f"backend.layers.{name}": f"{layer.op}: {backend.of(name).server(layer.op)}"
+            f"layers.{name}": backend.of(name).service(layer.op)
             for name, layer in layers.items()
             if layer.op is not None
         },

@@ -32,7 +32,7 @@ def test_a_sandwich_is_decided_as_a_whole(install: Install, choose: Choose) -> N
     assert "off from the reference" in made.decided[0].why_not["bad"]
     made = choose("fast", "bad", calls={"conv1": CONV}, rest="naive")
     assert made.selection.of("conv1").server("conv_relu_pool").startswith("fast (")
-    assert made.selection.server("conv_relu_pool").startswith("composed: conv by naive")
+    assert made.selection.server("conv_relu_pool").startswith("conv by naive")
 
 
 def test_what_the_user_chose_is_not_measured(

@@ -67,8 +67,8 @@ def test_the_run_computes_as_the_table_says_with_the_weights_of_any_other(
     assert [one.data.tags["backend"] for one in (run, naive)] == ["auto", "naive"]
     content = yaml.safe_load(artifact(folder, run, "backend_decisions.yaml"))
     for name, one in content["layers"].items():
-        tag = run.data.tags[f"backend.layers.{name}"]
-        assert tag.startswith(f"{one['op']}: ")
+        tag = run.data.tags[f"layers.{name}"]
+        assert tag.startswith(f"{one['op']} by ")
         assert f"{one['backend']} (convexp " in tag
     losses = [history(folder, one, "train/loss") for one in (run, naive)]
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
@@ -91,7 +91,7 @@ def test_a_later_run_measures_nothing_and_can_be_pinned(swept: tuple[Path, str])
     assert f"pinned to {file}, nothing measured" in pinned.stdout
     *_, last = runs(folder)
     chosen = content["layers"]["affine2"]["backend"]
-    assert last.data.tags["backend.layers.affine2"].startswith(f"affine: {chosen} (")
+    assert last.data.tags["layers.affine2"].startswith(f"affine by {chosen} (")
     assert yaml.safe_load(artifact(folder, last, "backend_decisions.yaml")) == content
 
 

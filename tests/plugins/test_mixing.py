@@ -73,7 +73,7 @@ def test_a_layer_may_compute_with_ops_of_its_own() -> None:
     assert own.ops.max_pool is load("naive").max_pool  # what was chosen for all goes on
     assert own.ops.affine is load("fast").affine
     assert isinstance(own.ops.conv_relu, Composed)
-    assert own.server("conv_relu").startswith("composed: conv by naive (convexp ")
+    assert own.server("conv_relu").startswith("conv by naive (convexp ")
 
 
 def test_a_sandwich_that_another_backend_composes_stays_its_own() -> None:

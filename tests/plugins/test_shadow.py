@@ -38,7 +38,7 @@ def test_a_planted_bug_is_found_where_it_is(
     assert {(c.layer, *c.beyond) for c in beyond if c.layer == layer} == {(layer, tensor)}
     # What a wrong input of a layer leads to is no error of that layer.
     assert {c.call.op for c in beyond} == {beyond[0].call.op}
-    assert f"{name} ({name} 1.0)" in beyond[0].server
+    assert f"{name} ({name} 1.0)" in beyond[0].service
 
 
 @pytest.mark.parametrize("network", [("model.num_filters=4",), CONV_NET], ids=["three", "conv_net"])

@@ -50,12 +50,17 @@ class Selection:
         return self.layers.get(layer, self)
 
     def server(self, op: str) -> str:
-        """Who serves an op, in words: ``fast (convexp 0.1.0)``, or those of its parts."""
+        """Who serves an op: ``fast (convexp 0.1.0)``; of a composed one, who serves each part."""
         if isinstance(getattr(self.ops, op), Composed):
             parts = SANDWICHES[op].parts
-            return "composed: " + ", ".join(f"{part} by {self.server(part)}" for part in parts)
+            return ", ".join(self.service(part) for part in parts)
         backend = self.served_by[op]
         return f"{backend.name} ({backend.distribution} {backend.version})"
+
+    def service(self, op: str) -> str:
+        """What is served by whom: ``conv by fast (convexp 0.1.0)``, or the parts by theirs."""
+        served = self.server(op)
+        return served if isinstance(getattr(self.ops, op), Composed) else f"{op} by {served}"
 
     @property
     def expression(self) -> str:

@@ -28,7 +28,7 @@ class Comparison:
     Attributes:
         layer: its name.
         reference: the name of the backend beside.
-        server: who serves the layer's op, in words.
+        service: what op is served by whom, in words.
         expression: Python for the table that was looked at.
         errors: of each tensor by name; see `convexp.testing.parity`.
         tolerance: how large they may be.
@@ -37,7 +37,7 @@ class Comparison:
 
     layer: str
     reference: str
-    server: str
+    service: str
     expression: str
     errors: dict[str, float]
     tolerance: float
@@ -118,7 +118,7 @@ class Shadow:
             Comparison(
                 watched.layer,
                 self.name,
-                selection.server(call.op),
+                selection.service(call.op),
                 selection.expression,
                 errors,
                 tolerance,

@@ -48,8 +48,8 @@ def describe(comparison: Comparison, step: int) -> str:
     beyond = comparison.beyond
     errors = ", ".join(f"{name} by {size:.1e}" for name, size in beyond.items())
     return (
-        f"{comparison.layer}: {comparison.call.op} of {comparison.server} is off from "
-        f"{comparison.reference} at step {step}, {errors}, where {comparison.tolerance:.1e} is "
+        f"{comparison.layer} ({comparison.service}) is off from {comparison.reference} "
+        f"at step {step}, {errors}, where {comparison.tolerance:.1e} is "
         f"allowed; parity/{comparison.layer}.py replays it"
     )
 

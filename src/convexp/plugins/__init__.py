@@ -2,7 +2,11 @@
 
 ===============  =====================================================================
 `registry`       which backends are installed (no import), and loading the chosen one
-`mixing`         the table of a run: a backend, with single ops taken from others
+`mixing`         the tables of a run: a backend, with single ops taken from others,
+                 for all layers or for one
+`guard`          a look at what a backend's functions return
+`shadow`         another backend beside some steps of a training
+`survey`         what each installed backend brings
 `search_path`    Hydra's side: an option of ``backend=`` for each backend, and the
                  YAML packages of other distributions
 `naive`, `fast`  the built-in tables, registered like everybody's

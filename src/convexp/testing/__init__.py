@@ -13,6 +13,7 @@
     bounds.py         what is expected of a case, and how far rounding may lead from it
     specials.py       how far NaN and infinities may spread
     support.py        what came out, as a table for a README
+    parity.py         one call beside another backend's: how far apart? replay, of a kept one
     backend_tests.py  all of it as tests of pytest's; test_backend.py, of an installed backend
 
 ``check_ops(my_ops)`` is a whole test of a backend. With pytest each case is a test of its own::

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+import convexp
 from convexp.auto.calls import OpCall
 from convexp.errors import UserError
-from tests.auto.conftest import CONV, POOL, TRIAL, WRONG, Choose
+from tests.auto.conftest import CONV, POOL, RIGHT, TRIAL, WRONG, Choose
 from tests.conftest import Install
 
 
@@ -33,6 +34,18 @@ def test_a_sandwich_is_decided_as_a_whole(install: Install, choose: Choose) -> N
     made = choose("fast", "bad", calls={"conv1": CONV}, rest="naive")
     assert made.selection.of("conv1").server("conv_relu_pool").startswith("fast (")
     assert made.selection.server("conv_relu_pool").startswith("conv by naive")
+
+
+def test_what_a_candidate_borrows_the_rest_serves_instead(install: Install, choose: Choose) -> None:
+    install("mine", RIGHT)  # a pool of its own, and naive's convolution
+    made = choose("mine", calls={"conv1": CONV}, rest="fast")
+    version = convexp.__version__
+    assert made.selection.of("conv1").server("conv_relu_pool") == (
+        f"conv by fast (convexp {version}), max_pool by mine (mine 1.0)"
+    )
+    # A table that composes nothing but its own, or nothing at all of its own, is taken as it is.
+    made = choose("naive", calls={"conv1": CONV}, rest="fast")
+    assert made.selection.of("conv1").server("conv_relu_pool").startswith("naive (")
 
 
 def test_what_the_user_chose_is_not_measured(

@@ -22,6 +22,7 @@ from convexp.config import bind_to
 from convexp.errors import UserError
 from convexp.ops.sandwiches import SANDWICHES
 from convexp.plugins import Selection, catalog, select
+from convexp.plugins.mixing import wishes_for
 from convexp.plugins.registry import find
 from convexp.provenance import processor
 
@@ -91,7 +92,9 @@ def decide(
             Decision(layer, call, _winner(layer, call, found[call.key]), **vars(found[call.key]))
             for layer, call in wanted.items()
         ]
-    winners: dict[str, Choices] = {one.layer: {one.call.op: one.backend} for one in decided}
+    winners: dict[str, Choices] = {
+        one.layer: wishes_for(one.call.op, one.backend) for one in decided
+    }
     selection: Selection = select(
         name=rest, num_threads=num_threads, ops=ops, layers={**layers, **winners}
     )
@@ -142,7 +145,7 @@ class _Judge:
                     found |= self._known({key: distinct[key] for key in missing})
                 missing = [key for key in missing if key not in found]
                 with (
-                    Contest(self.versions, self.num_threads, self.trial) as contest,
+                    Contest(self.versions, self.rest, self.num_threads, self.trial) as contest,
                     # A line on a terminal that goes again; it is drawn seldom, not to disturb.
                     Console().status("", refresh_per_second=1) as status,
                 ):

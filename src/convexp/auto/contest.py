@@ -98,12 +98,16 @@ class Contest:
     """The candidates' processes, started when needed and ended at the end of the block.
 
     Args:
+        names: the candidates.
+        rest: the backend that serves what they would borrow.
         num_threads: of each; None for one a processor.
         trial: how much is asked.
     """
 
-    def __init__(self, names: Iterable[str], num_threads: int | None, trial: Trial) -> None:
-        given: dict[str, Any] = {"num_threads": num_threads, "ops": {}}
+    def __init__(
+        self, names: Iterable[str], rest: str, num_threads: int | None, trial: Trial
+    ) -> None:
+        given: dict[str, Any] = {"num_threads": num_threads, "ops": {}, "rest": rest}
         candidates = [Candidate(name, "ours", {"name": name, **given}) for name in names]
         self.trial = trial
         self.workers = Workers(candidates, trial.timeout_s)

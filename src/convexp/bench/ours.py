@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from convexp.ops.shapes import Array, Shape, output_shape
 from convexp.optimizers import Optimizer
 from convexp.plugins import Selection, select
 from convexp.plugins.guard import guarded
+from convexp.plugins.mixing import wishes_for
 from convexp.testing.bounds import REFERENCE
 from convexp.testing.parity import Call as OpCall
 from convexp.testing.parity import default_tolerance, parity
@@ -30,10 +31,20 @@ EPS = 1e-5  # of batch norms
 
 @contextmanager
 def candidate(
-    *, name: str, num_threads: int | None, ops: dict[str, str | None]
+    *, name: str, num_threads: int | None, ops: dict[str, str | None], rest: str | None = None
 ) -> Iterator[tuple[Prepare, dict[str, str]]]:
-    """The backend that a run's ``backend`` node describes, with the threads that a run gives it."""
+    """The backend that a run's ``backend`` node describes, with the threads that a run gives it.
+
+    With a rest, another backend's name, that one serves what the backend itself would borrow.
+    """
     backend = select(name=name, num_threads=num_threads, ops=ops, layers={})
+
+    @cache
+    def table_for(op: str) -> Selection:
+        if rest is None or (wishes := wishes_for(op, name)) == {op: name}:
+            return backend
+        return select(name=rest, num_threads=num_threads, ops=wishes, layers={})
+
     with one_pool(num_threads) as threads, reuse_memory():
 
         def prepare(case: dict[str, Any]) -> Call:
@@ -41,12 +52,13 @@ def candidate(
             if kind in networks.KINDS:
                 return networks.KINDS[kind](partial(Trained, backend.ops), **values)
             if kind == "agreement":
-                return agreement(backend, **values)
-            return KINDS[kind](backend.ops, **values)
+                return agreement(table_for(values["op"]), **values)
+            table = table_for(values["op"]) if kind == "op" else backend
+            return KINDS[kind](table.ops, **values)
 
         main = backend.served_by["conv"]
         about = {"version": f"{main.distribution} {main.version}", "threads": str(threads)}
-        yield prepare, about | {f"ops.{op}": backend.server(op) for op in OP_NAMES}
+        yield prepare, about | {f"ops.{op}": table_for(op).server(op) for op in OP_NAMES}
 
 
 def draw(rng: np.random.Generator, shape: Shape, dtype: str) -> Array:

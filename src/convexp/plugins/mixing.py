@@ -120,6 +120,24 @@ def select(
     return replace(common, layers=selections)
 
 
+def wishes_for(op: str, backend: str) -> dict[str, str | None]:
+    """What to choose for a layer, on top of another backend, to have its op by this one.
+
+    A sandwich that this one composes, of parts of which it borrows some, is asked for by the parts
+    that are its own: in a table with a faster pool, what it has borrowed would only slow it down.
+
+    Raises:
+        UserError: there is no such backend, or it cannot be loaded.
+    """
+    table, own = load(backend), find(backend)
+    if isinstance(getattr(table, op), Composed):
+        parts = SANDWICHES[op].parts
+        mine = [part for part in parts if origin(part, getattr(table, part), own) == own]
+        if 0 < len(mine) < len(parts):
+            return dict.fromkeys(mine, backend)
+    return {op: backend}
+
+
 def _wishes(chosen: Choices) -> dict[str, str]:
     return {op: backend for op, backend in chosen.items() if backend is not None}
 

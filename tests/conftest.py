@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,16 @@ from convexp.plugins import naive
 
 pool, unsupported = naive.ops.max_pool, ()
 """
+
+
+@pytest.fixture(autouse=True)
+def _forget_modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What a test has imported from a folder of its own, no other test finds."""
+    yield
+    folder = tmp_path_factory.getbasetemp()
+    for name, module in list(sys.modules.items()):
+        if (file := getattr(module, "__file__", None)) and folder in Path(file).parents:
+            del sys.modules[name]
 
 
 @pytest.fixture

@@ -17,14 +17,9 @@ def forward(x, *, size, stride):
 """
 
 
-NAMES = {"mine", "broken", "crashing", "noisy", "one"}
-
-
 @pytest.fixture
-def shown(install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def shown(install: Install, tmp_path: Path) -> str:
     """What is shown where several plugins are installed, most of them broken."""
-    for name in NAMES:  # another test may have had a module of that name
-        monkeypatch.delitem(sys.modules, name, raising=False)
     install("mine", f"{OWN}\nprint('hello')\n")
     install("broken", "import nowhere_to_be_found\n")
     install("crashing", "import os; os.kill(os.getpid(), 11)\n")
@@ -68,7 +63,7 @@ def test_what_cannot_be_loaded_says_why(shown: str) -> None:
 
 
 def test_nothing_is_imported_here(shown: str) -> None:
-    assert not NAMES & sys.modules.keys()
+    assert not {"mine", "broken", "crashing", "noisy", "one"} & sys.modules.keys()
 
 
 def test_what_is_declared_unsupported_is_shown(install: Install) -> None:

@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from platformdirs import user_cache_path
 from pydantic import BaseModel
 
 from convexp.auto.contest import Found
@@ -41,9 +42,7 @@ class Cache:
     """
 
     def __init__(self, folder: str | None, say: Callable[[str], None]) -> None:
-        import pooch
-
-        self.folder = Path(folder) if folder else Path(pooch.os_cache("convexp")) / "auto"
+        self.folder = Path(folder) if folder else user_cache_path("convexp") / "auto"
         self.say = say
 
     def read(self, key: Mapping[str, Any]) -> Found | None:

@@ -8,6 +8,16 @@ from contextlib import contextmanager
 from joblib import cpu_count
 from threadpoolctl import threadpool_limits
 
+SPINS = "GOMP_SPINCOUNT", "20000"
+"""The environment variable, and its value, by which the fast backend's threads wait for each other.
+
+A thread that waits spins, and GCC's OpenMP lets it do so for milliseconds. Where another process
+wants the same processors it keeps the very thread that it waits for from running: a step then
+takes several times as long. So many turns are a fraction of a millisecond, which is still longer
+than from one op to the next: a thread that sleeps there is woken late, and at times on the wrong
+processor.
+"""
+
 
 @contextmanager
 def one_pool(num_threads: int | None) -> Iterator[int]:

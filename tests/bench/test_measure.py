@@ -10,8 +10,9 @@ import pytest
 
 from convexp.bench.cases import Case, max_pool
 from convexp.bench.measure import Effort, Failure, Timing, Told, measure
-from convexp.bench.processes import Candidate, Workers
+from convexp.bench.processes import Candidate, WorkerError, Workers
 from convexp.bench.results import compare, result
+from convexp.threads import SPINS
 from tests.conftest import Install
 
 
@@ -190,3 +191,13 @@ def forward(x, *, size, stride):
         pytest.skip("the system does not tell")
     assert running - start > 0.5
     assert workers.processor_seconds() >= running  # when it has ended, too
+
+
+@pytest.mark.parametrize(("value", "seen"), [(SPINS[1], None), ("7", "7")])
+def test_a_worker_does_not_inherit_how_the_fast_backends_threads_wait(
+    value: str, seen: str | None, install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("curious", f"raise ImportError(repr(os.environ.get({SPINS[0]!r})))")
+    monkeypatch.setenv(SPINS[0], value)
+    with Workers([ours("curious")], 60) as workers, pytest.raises(WorkerError, match=repr(seen)):
+        workers["curious"]

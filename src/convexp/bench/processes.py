@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from convexp.bench.cases import Case
+from convexp.threads import SPINS
 
 
 class WorkerError(Exception):
@@ -67,7 +68,7 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=self.stderr,
             text=True,
-            env=_environment(candidate),
+            env=_environment(),
             start_new_session=True,  # Ctrl-C is the parent's affair
         )
         module = f"convexp.bench.{candidate.module}"
@@ -196,12 +197,10 @@ class Workers:
             self.end(name)
 
 
-def _environment(candidate: Candidate) -> dict[str, str]:
-    """The worker's environment: this process's, but for what is set in it by backend fast.
+def _environment() -> dict[str, str]:
+    """The worker's environment: this process's, but for what the fast backend has set in it.
 
-    Another library's threads shall spin as long as they do without us.
+    Another library's threads shall spin as long as they do without it; in its own worker it sets
+    that again.
     """
-    environment = dict(os.environ)
-    if candidate.peer:
-        environment.pop("GOMP_SPINCOUNT", None)
-    return environment
+    return {name: value for name, value in os.environ.items() if (name, value) != SPINS}

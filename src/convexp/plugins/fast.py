@@ -7,14 +7,11 @@ import os
 
 from convexp.ops import Op, Updates
 from convexp.plugins import naive
+from convexp.threads import SPINS
 
-# A thread that waits for the others spins, and GCC's OpenMP lets it do so for milliseconds. Where
-# another process wants the same processors it keeps the very thread that it waits for from
-# running: a step then takes several times as long. So many turns are a fraction of a millisecond,
-# which is still longer than from one op to the next: a thread that sleeps there is woken late,
-# and at times on the wrong processor. It is read once, when the library is loaded with the kernels.
+# Read once, when GCC's OpenMP is loaded with the kernels.
 if "OMP_WAIT_POLICY" not in os.environ:
-    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    os.environ.setdefault(*SPINS)
 
 try:
     from convexp.ops.fast import affine, batchnorm, conv, max_pool, sandwiches, updates

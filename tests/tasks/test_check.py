@@ -49,7 +49,7 @@ def selection(ops: Ops) -> Selection:
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("check")
-    done = convexp(folder, "-m", "task=check", "backend=naive,fast")
+    done = convexp(folder, "-m", "task=check", "backend=naive,fast", "task.examples=5")
     assert done.returncode == 0, done.stderr
     (folder / "stdout").write_text(done.stdout, encoding="utf-8")
     return folder
@@ -94,7 +94,8 @@ def test_the_table_and_the_numbers_are_in_mlflow(swept: Path) -> None:
 def test_a_failing_backend_fails_the_run_and_shows_a_program(tmp_path: Path) -> None:
     plant(tmp_path, "transposes", name="mine")
     path = f"{tmp_path}:{TESTS}"
-    done = convexp(tmp_path, "task=check", "backend=mine", PYTHONPATH=path)
+    few = ["task.ops=[conv]", "task.examples=20"]
+    done = convexp(tmp_path, "task=check", "backend=mine", *few, PYTHONPATH=path)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith("convexp: ")

@@ -57,6 +57,14 @@ class Place(NamedTuple):
     before: float  # the error of that tensor one step earlier; 0 at the first
 
 
+class Compared(NamedTuple):
+    """One step of two trainings: its number, both losses, and the error of each tensor."""
+
+    step: int
+    losses: tuple[float, float]
+    errors: dict[str, float]
+
+
 def diff(
     *,
     other: str,
@@ -99,54 +107,64 @@ def diff(
             sentence names the first step, layer and tensor. Or there is no such backend.
     """
     twin = rival(other)
-    settings, twins = fit.keywords, twin.fit.keywords
-    sides = (
+    settings = fit.keywords
+    pair = (
         _Side(model, settings["optimizer"], settings["loss"]),
-        _Side(twin.model, twins["optimizer"], settings["loss"]),
+        _Side(twin.model, twin.fit.keywords["optimizer"], settings["loss"]),
     )
     if tolerance is None:
         tolerance = default_tolerance(model.dtype) * (1 if resync else GROWN)
-    names = backend.name, twin.backend.name
     worst: dict[str, float] = {}
     last: dict[str, float] = {}
-    done, parted, losses = 0, None, (float("nan"), float("nan"))
-    for step, rate, indices in islice(_steps(dataset, settings), steps):
-        if resync:
-            twin.model.restore(model.snapshot())
-        batch = dataset.batch(dataset.train, indices, model.dtype)
-        (loss, mine), (other_loss, its) = (side.step(*batch, rate) for side in sides)
-        losses, done = (loss, other_loss), step
-        errors = {name: _error(tensor, its[name].value) for name, tensor in mine.items()}
+    parted: Place | None = None
+    compared = _side_by_side(pair, dataset, settings, resync=resync)
+    for step, losses, errors in islice(compared, steps):
         tracker.metrics({f"diff/{name}": error for name, error in errors.items()}, step)
-        tracker.metrics({"train/loss": loss, "train/loss_of_other": other_loss}, step)
+        tracker.metrics({"train/loss": losses[0], "train/loss_of_other": losses[1]}, step)
         worst = {name: max(error, worst.get(name, 0.0)) for name, error in errors.items()}
         beyond = next((n for n, error in errors.items() if not error <= tolerance), None)
         if beyond is not None:
             parted = Place(step, beyond, errors[beyond], last.get(beyond, 0.0))
             break
         last = errors
-        for name in [] if resync else _idle_biases(mine, its, model.dtype):
-            twin.model.parameters[name][...] = model.parameters[name]
 
+    one, two = backend.name, twin.backend.name
     console = Console()
-    say(f"{names[0]} and {names[1]}, the largest differences in {done} steps:", console)
+    say(f"{one} and {two}, the largest differences in {step} steps:", console)
     console.print(_table(worst, tolerance))
     say(f"loss of the last step: {losses[0]:.6g} and {losses[1]:.6g}", console)
     if parted is None and len(dataset.val) and not resync:
-        scores = [
+        mine, its = (
             evaluate(side.model, dataset, dataset.val, loss=settings["loss"]).accuracy
-            for side in sides
-        ]
-        say(f"validation accuracy: {scores[0]:.4f} and {scores[1]:.4f}", console)
-        tracker.metrics({"val/accuracy": scores[0], "val/accuracy_of_other": scores[1]}, done)
+            for side in pair
+        )
+        say(f"validation accuracy: {mine:.4f} and {its:.4f}", console)
+        tracker.metrics({"val/accuracy": mine, "val/accuracy_of_other": its}, step)
     say(f"recorded in {tracker.location}", console)
     if parted is not None:
         where = f"step {parted.step}, layer {parted.tensor.replace('.', ', tensor ')}"
         tracker.tags({"convexp.diff": where})
         raise UserError(
-            f"{names[0]} and {names[1]} part at {where}: they are {parted.error:.1e} apart "
+            f"{one} and {two} part at {where}: they are {parted.error:.1e} apart "
             f"({parted.before:.1e} a step before), where {tolerance:.1e} is allowed"
         )
+
+
+def _side_by_side(
+    pair: tuple[_Side, _Side], dataset: Dataset, settings: Mapping[str, Any], *, resync: bool
+) -> Iterator[Compared]:
+    """Each step of both, and how far apart they are after it."""
+    one, other = pair
+    for step, rate, indices in _steps(dataset, settings):
+        if resync:
+            other.model.restore(one.model.snapshot())
+        batch = dataset.batch(dataset.train, indices, one.model.dtype)
+        (loss, mine), (other_loss, its) = (side.step(*batch, rate) for side in pair)
+        errors = {name: _error(tensor, its[name].value) for name, tensor in mine.items()}
+        yield Compared(step, (loss, other_loss), errors)
+        if not resync:
+            for name in _idle_biases(mine, its, one.model.dtype):
+                other.model.parameters[name][...] = one.model.parameters[name]
 
 
 def _table(worst: Mapping[str, float], tolerance: float) -> Table:

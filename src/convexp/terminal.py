@@ -180,23 +180,20 @@ def print_findings(
             console.print(_findings_table(op, some))
             console.print()
 
-    def say(text: str) -> None:
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
-
     failed = [finding for finding in findings if not finding.passed]
     unclaimed = sum(finding.verdict == "not claimed" for finding in findings)
     verdict = f"{len(failed)} FAILED" if failed else "all ok"
     if unclaimed:
         verdict = verdict.replace("all", "the others") + f", {unclaimed} not claimed"
-    say(f"{backend}: {len(findings)} cases, {verdict}, in {seconds:.1f} s")
+    say(f"{backend}: {len(findings)} cases, {verdict}, in {seconds:.1f} s", console)
     for op, some in by_op.items():
         wrong = [finding for finding in some if not finding.passed]
         if wrong:
-            say(f"  {op}, {len(wrong)} of {len(some)}, the smallest: {wrong[0].case}")
-            say(f"    {wrong[0].reason}")
+            say(f"  {op}, {len(wrong)} of {len(some)}, the smallest: {wrong[0].case}", console)
+            say(f"    {wrong[0].reason}", console)
     if failed:
-        say(f"\nThe smallest of all, as a program:\n\n{failed[0].code}")
-    say(f"recorded in {tracker.location}")
+        say(f"\nThe smallest of all, as a program:\n\n{failed[0].code}", console)
+    say(f"recorded in {tracker.location}", console)
 
 
 def _findings_table(op: str, findings: Sequence[Finding]) -> Table:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from fnmatch import fnmatchcase
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from joblib import cpu_count
 from rich.console import Console
 
 import convexp
+from convexp import terminal
 from convexp.bench import machine
 from convexp.bench.cases import Case
 from convexp.bench.contest import hold
@@ -78,8 +80,7 @@ def bench(
     candidates = _candidates(backend, [*against, *_named(selected)], peer=peer)
     console = Console()
 
-    def say(text: str) -> None:
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
+    say = partial(terminal.say, console=console)
 
     def progress(number: int, row: Row) -> None:
         say(f"{number}/{len(selected)} {row.case.name} {times(row.ratio)}".rstrip())

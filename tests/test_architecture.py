@@ -25,7 +25,7 @@ FLOORS = [
     {"terminal", "threads", "memory", "plugins"},
     {"bench"},
     {"tasks", "course", "provenance", "new_backend", "pytest_plugin"},
-    {"auto"},
+    {"auto", "sweeps"},
     {"run", "commands"},
     {"__main__"},
 ]
@@ -84,8 +84,9 @@ def test_only_tracking_knows_mlflow_and_only_when_a_run_starts() -> None:
 
 
 def test_only_the_front_door_knows_hydra() -> None:
-    assert users("hydra") == {"__main__.py", "plugins/search_path.py"}
-    assert users("omegaconf") == {"__main__.py", "plugins/search_path.py", "run.py"}
+    front = {"__main__.py", "plugins/search_path.py", "sweeps/callback.py"}
+    assert users("hydra") == front
+    assert users("omegaconf") == front | {"run.py"}
 
 
 def test_the_loop_prints_nothing() -> None:

@@ -45,11 +45,12 @@ def convexp(folder: Path, *arguments: str, **environment: str) -> subprocess.Com
 
 
 def runs(folder: Path) -> list[Run]:
-    """The runs that were recorded in a folder, the oldest first."""
+    """The runs that were recorded in a folder but for those of sweeps, the oldest first."""
     client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
     experiment = client.get_experiment_by_name("convexp")
     assert experiment is not None
-    return client.search_runs([experiment.experiment_id], order_by=["attributes.start_time"])
+    every = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time"])
+    return [run for run in every if "convexp.sweep.hash" not in run.data.tags]
 
 
 def history(folder: Path, run: Run, name: str) -> list[tuple[int, float]]:

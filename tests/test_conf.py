@@ -27,7 +27,6 @@ RUNTIME = {
     "optimizer": ("ops",),
     "trainer": ("optimizer", "schedule", "loss", "rng", "clock"),
     "task": (*Experiment.PARTS, "tracker"),
-    "tracking": ("config", "tags", "dataset"),
 }
 
 
@@ -35,12 +34,10 @@ def composed(*overrides: str) -> dict:
     search_path.install()
     with initialize_config_module("convexp.conf", version_base="1.3"):
         # What is interpolated from Hydra's own node is known in a job only.
-        cfg = compose(
-            "config",
-            [*overrides, "tracking.uri=sqlite:///x.db"]
-            if "tracking=none" not in overrides
-            else list(overrides),
-        )
+        known = {"tracking=none": [], "tracking=jsonl": ["tracking.folder=records"]}
+        chosen = [known[override] for override in overrides if override in known]
+        place = chosen[-1] if chosen else ["tracking.uri=sqlite:///x.db"]
+        cfg = compose("config", [*overrides, *place])
     return resolve(cfg)
 
 
@@ -53,7 +50,10 @@ def test_an_option_is_named_after_its_target(group: str, option: str) -> None:
     node = composed(f"{group}={option}")[group]
     if group == "backend":
         assert node["name"] == option
-    elif group != "tracking":
+    elif group == "tracking":
+        kind = {"mlflow": "MlflowStore", "jsonl": "JsonLinesStore", "none": "NoStore"}[option]
+        assert node["_target_"] == f"convexp.tracking.{kind}"
+    else:
         assert node["_target_"].rpartition(".")[2].lower() == camel(option) or (
             node["_target_"].rpartition(".")[2] == option
         )

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from convexp import terminal
 from convexp.terminal import Progress, print_summary
-from convexp.tracking import no_run
+from convexp.tracking import NoTracker
 
 
 def console(*, terminal: bool) -> Console:
@@ -71,10 +71,10 @@ def test_the_summary_says_what_came_out_and_where_it_is() -> None:
         "time/conv.forward": [(2, 1.25)],
     }
     out = console(terminal=False)
-    with no_run(config={}, tags={}, dataset=None) as tracker:  # type: ignore[arg-type]
-        tracker.location = "sqlite:///somewhere.db"
-        tracker.link, tracker.command = "http://page", "mlflow ui"
-        print_summary(history, seconds=12.3, tracker=tracker, console=out)
+    tracker = NoTracker()
+    tracker.location = "sqlite:///somewhere.db"
+    tracker.link, tracker.command = "http://page", "mlflow ui"
+    print_summary(history, seconds=12.3, tracker=tracker, console=out)
     text = shown(out)
     for part in ("0.7500", "0.5000", "0.9000", "1.0000", "300 images/s", "12.3 s"):
         assert part in text

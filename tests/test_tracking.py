@@ -23,9 +23,9 @@ import convexp
 from convexp.datasets import Dataset, Split
 from convexp.errors import UserError
 from convexp.images import learning_curves, upscale
-from convexp.tracking import Tracker, mlflow_run, no_run, runs
+from convexp.tracking import MlflowStore, NoStore, Tracker, mlflow_store, recorded_run
+from convexp.tracking.mlflow_address import few_retries, open_store
 from convexp.tracking.record import legal, origin, params
-from convexp.tracking.store import few_retries, open_store
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # the libraries' own, on import
@@ -64,15 +64,9 @@ def client(uri: str) -> MlflowClient:
 
 
 def recorded(uri: str, tiny: Dataset, **changes: Any) -> AbstractContextManager[Tracker]:
-    given: dict[str, Any] = {
-        "uri": uri,
-        "experiment": "exp",
-        "run_name": None,
-        "config": {"seed": 1},
-        "tags": {},
-        "dataset": tiny,
-    }
-    return mlflow_run(**{**given, **changes})
+    store = MlflowStore(uri=uri, experiment="exp", run_name=changes.pop("run_name", None))
+    given: dict[str, Any] = {"config": {"seed": 1}, "tags": {}, "dataset": tiny}
+    return recorded_run(store, **{**given, **changes})
 
 
 def the_runs(client: MlflowClient) -> list[Run]:
@@ -246,7 +240,7 @@ def test_metrics_do_not_wait_long(
     uri: str, client: MlflowClient, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = 100.0
-    monkeypatch.setattr(runs.time, "monotonic", lambda: clock)
+    monkeypatch.setattr(mlflow_store.time, "monotonic", lambda: clock)
     with recorded(uri, tiny) as tracker:
         tracker.metrics({"a": 1}, 1)
         clock += 4.9
@@ -667,7 +661,8 @@ def test_mlflow_is_imported_when_a_run_starts() -> None:
     script = (
         "import sys, convexp.tracking\n"
         "assert not {'mlflow', 'matplotlib'} & set(sys.modules), 'imported early'\n"
-        "with convexp.tracking.no_run(config={}, tags={}, dataset=None) as tracker:\n"
+        "none = convexp.tracking.NoStore()\n"
+        "with convexp.tracking.recorded_run(none, config={}, tags={}, dataset=None) as tracker:\n"
         "    tracker.metrics({'a': 1}, 1)\n"
         "assert 'mlflow' not in sys.modules, 'imported for nothing'\n"
     )
@@ -678,7 +673,8 @@ def test_no_run_takes_everything_and_keeps_nothing(
     tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with no_run(config={"seed": 1}, tags={"a": "b"}, dataset=tiny) as tracker:
+    given: dict[str, Any] = {"config": {"seed": 1}, "tags": {"a": "b"}, "dataset": tiny}
+    with recorded_run(NoStore(), **given) as tracker:
         tracker.metrics({"a": math.inf}, 1)
         tracker.image("filters/conv1", np.zeros((2, 2), np.uint8), 0)
         tracker.figure("curves.png", learning_curves({}))
@@ -713,18 +709,18 @@ def test_jobs_that_start_together_on_a_fresh_store_all_live(tmp_path: Path) -> N
             stderr=subprocess.PIPE,
             text=True,
         )
-        for i in range(4)
+        for i in range(6)
     ]
     outputs = [child.communicate(timeout=120) for child in children]
-    assert [child.returncode for child in children] == [0] * 4, outputs
+    assert [child.returncode for child in children] == [0] * 6, outputs
     client = MlflowClient(tracking_uri=fresh)
     jobs = {run.info.run_name: run for run in the_runs(client)}
-    assert sorted(map(str, jobs)) == [f"job{i}" for i in range(4)]
+    assert sorted(map(str, jobs)) == [f"job{i}" for i in range(6)]
     for run in jobs.values():
         assert run.info.status == "FINISHED"
         assert history(client, "train/loss", run) == [(step, step / 2) for step in range(20)]
     # A fresh store is made in silence, though the root logger lets INFO through.
-    assert outputs == [("ready\n", "")] * 4
+    assert outputs == [("ready\n", "")] * 6
 
 
 def test_a_relative_store_stays_where_it_was_made(
@@ -980,7 +976,7 @@ def test_the_callers_tags_win(uri: str, client: MlflowClient, tiny: Dataset) -> 
 # The configuration
 
 
-@pytest.mark.parametrize("name", ["mlflow", "none"])
+@pytest.mark.parametrize("name", ["mlflow", "jsonl", "none"])
 def test_the_yaml_has_exactly_the_values_that_python_asks_for(name: str) -> None:
     import inspect
     from importlib.resources import files
@@ -990,7 +986,7 @@ def test_the_yaml_has_exactly_the_values_that_python_asks_for(name: str) -> None
     node = yaml.safe_load(text)
     parameters = inspect.signature(resolve_name(node.pop("_target_"))).parameters.values()
     assert all(p.kind is p.KEYWORD_ONLY and p.default is p.empty for p in parameters)
-    assert sorted([*node, "config", "tags", "dataset"]) == sorted(p.name for p in parameters)
+    assert sorted(node) == sorted(p.name for p in parameters)
 
 
 @pytest.mark.parametrize("given", [None, "http://127.0.0.1:5000"])

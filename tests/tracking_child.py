@@ -13,7 +13,7 @@ import sys
 import time
 
 from convexp.datasets import synthetic
-from convexp.tracking import mlflow_run
+from convexp.tracking import MlflowStore, recorded_run
 
 # A shell that started the tests in the background has made all its children deaf to Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -32,9 +32,8 @@ dataset = synthetic(
     seed=0,
     subtract_mean=False,
 )
-with mlflow_run(
-    uri=uri, experiment="exp", run_name=name, config={"seed": 1}, tags={}, dataset=dataset
-) as tracker:
+store = MlflowStore(uri=uri, experiment="exp", run_name=name)
+with recorded_run(store, config={"seed": 1}, tags={}, dataset=dataset) as tracker:
     for step in range(20):
         tracker.metrics({"train/loss": step / 2}, step)
     print("ready", flush=True)

@@ -15,6 +15,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from convexp.commands import COMMANDS
 from convexp.errors import UserError, choices
 from convexp.plugins import search_path
+from convexp.sweeps.callback import SweepFailedError, closing, current_job
 
 # From 1.4 on Hydra deprecates the argument; until then it wants it.
 VERSION_BASE = {"version_base": "1.3"} if hydra.__version__ < "1.4" else {}
@@ -27,7 +28,7 @@ def experiment(cfg: DictConfig) -> float | None:
     from convexp.run import run
 
     try:
-        return run(cfg)
+        return run(cfg, current_job())
     except UserError as error:
         # A sweep goes on with its other jobs and reports at its end; a single job just ends, by
         # an exception that Hydra has nothing to add to.
@@ -49,12 +50,16 @@ def main() -> None:
         sys.argv[1:] = words
     search_path.install()
     if os.environ.get("HYDRA_FULL_ERROR") == "1":
-        experiment()
+        with closing():
+            experiment()
         return
     # With this, Hydra hands its errors on instead of printing them its own way.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
-        experiment()
+        with closing():
+            experiment()
+    except SweepFailedError:
+        sys.exit(1)
     except (UserError, HydraException, OmegaConfBaseException) as error:
         sys.exit(f"convexp: {sentence(error)}")
     except KeyboardInterrupt:

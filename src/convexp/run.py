@@ -27,7 +27,11 @@ from convexp.ops.timing import Clock, timed
 from convexp.plugins import Selection, select
 from convexp.plugins.guard import guarded
 from convexp.plugins.shadow import Shadow
+from convexp.sweeps.doing import CONFIG_HASH, OBJECTIVE, do
+from convexp.sweeps.job import Job
+from convexp.sweeps.names import config_hash
 from convexp.threads import one_pool
+from convexp.tracking import Store, recorded_run
 
 AXES = (
     "seed",
@@ -40,6 +44,7 @@ AXES = (
     "trainer",
     "task",
     "tracking",
+    "sweep",
 )
 """The keys of ``conf/config.yaml``."""
 
@@ -157,31 +162,53 @@ class Experiment:
         )
 
 
-def run(cfg: DictConfig) -> float | None:
+def run(cfg: DictConfig, job: Job | None = None) -> float | None:
     """Build what the configuration's task needs and carry it out.
 
     Args:
         cfg: the composed configuration; ``conf/config.yaml`` is its table of contents.
+        job: as which job of a sweep; None for a run by itself.
 
     Returns:
         What the task has for a sweeper to maximize: of training, the best validation accuracy.
 
     Raises:
-        UserError: the configuration asks for something impossible; no run was recorded.
+        UserError: the configuration asks for something impossible; no run was recorded, but below
+            a sweep's.
     """
-    experiment = Experiment(config := resolve(cfg))
+    config = resolve(cfg)
+    return carry_out(config) if job is None else do(job, config, carry_out)
+
+
+def carry_out(config: dict[str, Any], job: Job | None = None) -> float | None:
+    """`run`, of plain values."""
+    found_by = {CONFIG_HASH: config_hash(config)}
+    name = parent = None
+    if job is not None:
+        config = job.alloted(config)
+        found_by |= job.tags
+        name, parent = job.name, job.sweep.parent
+    store: Store = build(config["tracking"], "tracking")
+    experiment = Experiment(config)
     needed = [name for name in parameters(config["task"], "task") if name in Experiment.PARTS]
     parts = {name: getattr(experiment, name) for name in needed}
     task = bind(config["task"], "task", tracker=LATER, **parts)
 
     with one_pool(experiment.backend.num_threads) as threads, reuse_memory():
         tags = provenance.tags(config, experiment.backend, threads, parts.get("model"))
-        with build(
-            config["tracking"], "tracking", config=config, tags=tags, dataset=parts.get("dataset")
+        with recorded_run(
+            store,
+            config=config,
+            tags=tags | found_by,
+            dataset=parts.get("dataset"),
+            name=name,
+            parent=parent,
         ) as tracker:
             if experiment.decisions is not None:
                 experiment.decisions.record(tracker)
             objective: float | None = task(tracker=tracker)
+            if objective is not None:
+                tracker.tags({OBJECTIVE: repr(float(objective))})
             return objective
 
 

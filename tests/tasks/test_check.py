@@ -17,7 +17,7 @@ from convexp.plugins import Selection, select
 from convexp.tasks.check import check
 from convexp.terminal import print_findings
 from convexp.testing import OPS, check_ops
-from convexp.tracking import no_run
+from convexp.tracking import NoTracker
 from tests import planted
 from tests.distributions import TESTS, plant
 from tests.test_cli import convexp, runs
@@ -142,11 +142,9 @@ def test_the_program_of_a_mixture_selects_it() -> None:
     ],
 )
 def test_what_cannot_be_checked_is_refused(ops: list[str], sentence: str) -> None:
-    with (
-        no_run(config={}, tags={}, dataset=None) as tracker,
-        pytest.raises(UserError, match=sentence),
-    ):
-        check(ops=ops, examples=2, backend=selection(planted.naive.ops), tracker=tracker)
+    backend = selection(planted.naive.ops)
+    with pytest.raises(UserError, match=sentence):
+        check(ops=ops, examples=2, backend=backend, tracker=NoTracker())
 
 
 def test_what_is_not_claimed_is_counted_apart(capsys: pytest.CaptureFixture[str]) -> None:
@@ -176,9 +174,8 @@ def test_the_terminal_names_each_failing_op() -> None:
         planted.ops["float64 out"], only=["conv", "max_pool"], source="import mine"
     )
     out = io.StringIO()
-    with no_run(config={}, tags={}, dataset=None) as tracker:
-        console = Console(file=out, width=80)
-        print_findings(findings, backend="mine", seconds=1.0, tracker=tracker, console=console)
+    console = Console(file=out, width=80)
+    print_findings(findings, backend="mine", seconds=1.0, tracker=NoTracker(), console=console)
     text = out.getvalue()
     assert "  max_pool, " in text
     assert "  conv, " not in text

@@ -13,7 +13,7 @@ from convexp.images import filtered_figure, square
 from convexp.ops import Ops
 from convexp.plugins import select
 from convexp.tasks.filters import apply_filters, filters, hand_set
-from convexp.tracking import no_run
+from convexp.tracking import NoTracker
 from tests.test_cli import convexp, runs
 
 
@@ -40,8 +40,7 @@ def test_a_missing_image_is_one_sentence(tmp_path: Path) -> None:
 
 def run_filters(images: list[str] | None, output: str, size: int = 20) -> None:
     backend = select(name="fast", num_threads=None, ops={}, layers={})
-    with no_run(config={}, tags={}, dataset=None) as tracker:
-        filters(images=images, size=size, output=output, backend=backend, tracker=tracker)
+    filters(images=images, size=size, output=output, backend=backend, tracker=NoTracker())
 
 
 @pytest.mark.parametrize(

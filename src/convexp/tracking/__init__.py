@@ -1,15 +1,34 @@
 """What is kept of a run. Only this package imports mlflow, and only when a run starts.
 
-    tracker.py   Tracker, what a task may record; no_run, which keeps nothing
-    runs.py      mlflow_run: one MLflow run, from its creation to a truthful end
-    store.py     where runs lie: opening (and first making) the store, or one clear sentence
-    signals.py   Ctrl-C and SIGTERM as exceptions, but never in the middle of a write
-    record.py    what is known of a run before its first step: config, data set, origin
+    tracker.py         Tracker, what a task may record
+    store.py           Store, where runs lie: what the rest of convexp asks of it
+    runs.py            recorded_run: one run, from its creation to a truthful end
+    alive.py           whose process a run is, and ending those of dead ones
+    signals.py         Ctrl-C and SIGTERM as exceptions, but never in the middle of a write
+    record.py          what is known of a run before its first step: config, data set, origin
+    mlflow_store.py    MlflowStore: a database or a server of MLflow's
+    mlflow_address.py  opening (and first making) it, or one clear sentence
+    json_lines.py      JsonLinesStore: plain files
+    no_store.py        NoStore: nothing
 
-``conf/tracking/*.yaml`` name `mlflow_run` or `no_run`.
+``conf/tracking/*.yaml`` name one of the three.
 """
 
-from convexp.tracking.runs import mlflow_run
-from convexp.tracking.tracker import Tracker, no_run
+from convexp.tracking.json_lines import JsonLinesStore
+from convexp.tracking.mlflow_store import MlflowStore
+from convexp.tracking.no_store import NoStore
+from convexp.tracking.runs import recorded_run
+from convexp.tracking.store import OpenStore, RunRecord, Store
+from convexp.tracking.tracker import NoTracker, Tracker
 
-__all__ = ["Tracker", "mlflow_run", "no_run"]
+__all__ = [
+    "JsonLinesStore",
+    "MlflowStore",
+    "NoStore",
+    "NoTracker",
+    "OpenStore",
+    "RunRecord",
+    "Store",
+    "Tracker",
+    "recorded_run",
+]

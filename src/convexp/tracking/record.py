@@ -27,6 +27,9 @@ LONGEST_PARAM = 6000
 LONGEST_TAG = 8000
 LONGEST_DIGEST = 36
 
+LEAST_PIXELS = 400
+"""Of a recorded picture's longer side: viewers blur what they must enlarge."""
+
 CONTEXTS = {"train": "training", "val": "validation", "test": "testing"}
 
 
@@ -66,31 +69,49 @@ def as_yaml(config: Mapping[str, Any]) -> str:
     return yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True)
 
 
+def parts(dataset: Dataset) -> list[dict[str, Any]]:
+    """The parts of the data set that have images: name, digest, source, context, schema, profile.
+
+    Each part has a name of its own, or MLflow would drop all but the first.
+    """
+    splits = {part: getattr(dataset, part) for part in CONTEXTS}
+    return [
+        {
+            "name": f"{dataset.name}-{part}",
+            "digest": split.digest,
+            "source": dataset.source,
+            "context": CONTEXTS[part],
+            "schema": _tensorspec(split),
+            "profile": _profile(split),
+        }
+        for part, split in splits.items()
+        if len(split)
+    ]
+
+
 def inputs(dataset: Dataset) -> list[DatasetInput]:
     """The parts of the data set that have images, as MLflow's inputs.
 
     By hand, from the digest that the parts have already: MLflow's ``from_numpy`` would hash 150 MB
-    by way of pandas. Each part has a name of its own, or MLflow would drop all but the first.
+    by way of pandas.
     """
     from mlflow.entities import Dataset as DatasetEntity
     from mlflow.entities import DatasetInput, InputTag
 
     web = dataset.source.startswith(("http://", "https://"))
-    parts = {part: getattr(dataset, part) for part in CONTEXTS}
     return [
         DatasetInput(
             DatasetEntity(
-                name=f"{dataset.name}-{part}",
-                digest=split.digest[:LONGEST_DIGEST],
+                name=part["name"],
+                digest=part["digest"][:LONGEST_DIGEST],
                 source_type="http" if web else "local",
-                source=json.dumps({"url" if web else "uri": dataset.source}),
-                schema=json.dumps({"mlflow_tensorspec": _tensorspec(split)}),
-                profile=json.dumps(_profile(split)),
+                source=json.dumps({"url" if web else "uri": part["source"]}),
+                schema=json.dumps({"mlflow_tensorspec": part["schema"]}),
+                profile=json.dumps(part["profile"]),
             ),
-            tags=[InputTag("mlflow.data.context", CONTEXTS[part])],
+            tags=[InputTag("mlflow.data.context", part["context"])],
         )
-        for part, split in parts.items()
-        if len(split)
+        for part in parts(dataset)
     ]
 
 

@@ -1,239 +1,140 @@
-"""Where runs lie: opening the store, making it on first use, or one sentence why that fails."""
+"""What a store of runs is to the rest of convexp: opened once, then asked to begin, find, label
+and end runs. `mlflow_store` and `json_lines` are the two that keep something.
+"""
 
 from __future__ import annotations
 
-import logging
-import os
-import re
-import shlex
-import shutil
-import sqlite3
-import sys
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
 
-from convexp.errors import UserError
+from convexp.datasets import Dataset
+from convexp.tracking.signals import Interruptions
+from convexp.tracking.tracker import Tracker
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
-SECONDS_FOR_THE_LOCK = 120
-POSSIBLE = (
-    "possible: a database file (sqlite:///mlflow.db), a server (http://host:port), or tracking=none"
-)
+Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
+"""How a run stands, in MLflow's words."""
 
 
 @dataclass(frozen=True)
-class Store:
-    """An open store and the experiment in it to which runs are added."""
-
-    client: MlflowClient
-    uri: str
-    experiment_id: str
-
-    def link(self, run_id: str) -> str:
-        """The page of a run's charts and pictures."""
-        server = without_password(self.uri).rstrip("/") if self.served else UI
-        run = f"/#/experiments/{self.experiment_id}/runs/{run_id}"
-        # Without the last word the page is one about language models, with other menus.
-        return f"{server}{run}/model-metrics?workflowType=machine_learning"
-
-    @property
-    def command(self) -> str | None:
-        """What shows the store's pages; None for a server, which does so by itself."""
-        if self.served:
-            return None
-        # Without an activated environment the shell does not know MLflow by its name.
-        known = shutil.which("mlflow")
-        mlflow = "mlflow" if known else f"{shlex.quote(sys.executable)} -m mlflow"
-        return f"{mlflow} ui --backend-store-uri {shlex.quote(without_password(self.uri))}"
-
-    @property
-    def served(self) -> bool:
-        """Is it behind a server of MLflow's, which shows its pages itself?"""
-        return urlsplit(self.uri).scheme in ("http", "https")
-
-
-UI = "http://127.0.0.1:5000"  # where `mlflow ui` listens unless told otherwise
-
-
-def open_store(
-    uri: str, experiment: str, *, shelter: Callable[[], AbstractContextManager[None]] = nullcontext
-) -> Store:
-    """Open the store; make its database and the experiment if they do not exist.
+class RunRecord:
+    """A run as it was found in a store.
 
     Args:
-        uri: a SQLite file, another database or a server, as MLflow writes it.
-        experiment: its name.
-        shelter: within which no signal may interrupt (a schema half made is broken for ever).
-
-    Raises:
-        UserError: it cannot be opened; the sentence says why.
+        id: the store's name for it.
+        name: what people call it.
+        status: RUNNING, FINISHED, FAILED or KILLED.
+        start: when it began, in seconds since 1970.
+        end: when it ended; None while it runs.
+        tags: the words attached to it.
+        metrics: the last value of each.
     """
-    uri, database = absolute(uri)
-    # MLflow reports each use to its makers unless told not to. What a student trains is nobody's
-    # business, and without a network the attempt only costs time.
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    with one_sentence(uri), _quiet():
-        if database is None:
-            with few_retries():
-                return _open(uri, experiment, artifacts=None)
-        # Jobs that start together on a fresh file would all migrate its schema, and die of it.
-        with _locked(database), shelter():
-            _check_sqlite(database)
-            return _open(uri, experiment, artifacts=(database.parent / "mlruns").as_uri())
+
+    id: str
+    name: str
+    status: Status
+    start: float
+    end: float | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took; None while it runs."""
+        return None if self.end is None else self.end - self.start
 
 
-def absolute(uri: str) -> tuple[str, Path | None]:
-    """The URI with an absolute path, and that path, if it names a SQLite file.
+class StoredTracker(Tracker, Protocol):
+    """The tracker of a run, with what only its beginning and its end call."""
 
-    A relative path would follow the working folder, and runs would be scattered over many stores.
+    def describe(self, config: Mapping[str, Any], dataset: Dataset | None) -> None:
+        """Record what is known before the first step."""
 
-    Raises:
-        UserError: it names a plain folder, a database in memory, or a path that cannot be read.
-    """
-    scheme = urlsplit(uri).scheme
-    if uri in ("databricks", "databricks-uc"):  # MLflow's names without a colon
-        return uri, None
-    if scheme in ("", "file") or len(scheme) == 1:  # one letter: a drive of Windows
-        wrong = "is a plain folder, in which MLflow no longer keeps runs" if uri else "is empty"
-        raise UserError(
-            f"tracking.uri = '{uri}' {wrong}; {POSSIBLE} (the environment variable "
-            "MLFLOW_TRACKING_URI sets it too)"
-        )
-    if not scheme.startswith("sqlite"):
-        return uri, None
-    # Not by urlsplit, which would take a '#' of the path for the beginning of something.
-    dialect, _, path = uri.partition("://")
-    path = path.removeprefix("/")
-    if path in ("", ":memory:"):
-        raise UserError(
-            f"tracking.uri = '{uri}' is a database in memory, which ends with the process; "
-            f"{POSSIBLE}"
-        )
-    file = Path(path).expanduser().absolute()
-    if re.search(r"\?|%[0-9a-fA-F]{2}", str(file)):
-        # MLflow makes one folder of such a path, and SQLAlchemy looks for another.
-        raise UserError(
-            f"tracking.uri = '{uri}' has a '?' or an escape such as '%20' in its path, "
-            f"which is read differently by different libraries: '{file}' must do without"
-        )
-    return f"{dialect}:///{file.as_posix()}", file
+    def flush(self) -> None:
+        """Write the numbers that wait."""
 
 
-def without_password(uri: str) -> str:
-    """The URI as it may be shown: what stands between ``://`` and ``@`` left out."""
-    return re.sub(r"://[^/@]*@", "://", uri)
+class OpenStore(Protocol):
+    """A store that has been reached, or made."""
+
+    address: str
+    """Where it is, without passwords."""
+
+    command: str | None
+    """What to start for its links to open; None if they do, or there are none."""
+
+    def impatient(self) -> AbstractContextManager[None]:
+        """Within it a server that does not answer is given up soon."""
+
+    def shelter(
+        self, signals: Interruptions, *, silent: bool = False
+    ) -> AbstractContextManager[None]:
+        """Around a write that no signal may break off; it arrives afterwards, unless silent."""
+
+    def begin(self, name: str | None, tags: Mapping[str, str], parent: str | None) -> str:
+        """A new run, RUNNING, below a parent or by itself; returns its id.
+
+        Args:
+            name: None lets the store think of one.
+            tags: words, of any length and spelling: cut and made legal here.
+            parent: the id of the run that it belongs to.
+        """
+
+    def resume(self, run_id: str) -> None:
+        """Set an ended run RUNNING again."""
+
+    def tracker(self, run_id: str, signals: Interruptions) -> StoredTracker:
+        """What records in a run.
+
+        Args:
+            run_id: which.
+            signals: may interrupt between its writes, never within one.
+        """
+
+    def end(self, run_id: str, status: Status, *, at: float | None = None) -> None:
+        """Give a run its end state, now or at a time in seconds since 1970."""
+
+    def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Attach words to a run."""
+
+    def get(self, run_id: str) -> RunRecord:
+        """One run."""
+
+    def find(
+        self,
+        *,
+        parent: str | None = None,
+        status: Status | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> list[RunRecord]:
+        """The runs of the experiment that fit all that is given, the oldest first.
+
+        Args:
+            parent: below this run.
+            status: in this state.
+            tags: that they have, with these values.
+        """
+
+    def link(self, run_id: str | None) -> str | None:
+        """The address of a run's page, or for None of the table of all; None without pages."""
 
 
-@contextmanager
-def one_sentence(uri: str) -> Iterator[None]:
-    """Whatever MLflow, the database or the network raises inside, as one sentence.
+class Store(Protocol):
+    """What ``conf/tracking/*.yaml`` describe."""
 
-    Raises:
-        UserError: with that sentence.
-    """
-    # Known here at last: to import them at the top would be to import them without a run.
-    with _quiet():
-        from mlflow.exceptions import MlflowException
-        from requests.exceptions import ConnectionError, Timeout
-        from sqlalchemy.exc import SQLAlchemyError
+    run_name: str | None
+    """What the configuration calls the run; None for whatever is apt."""
 
-    try:
-        yield
-    except (MlflowException, SQLAlchemyError, sqlite3.Error, ImportError, OSError) as error:
-        shown = without_password(uri)
-        if any(isinstance(cause, (ConnectionError, Timeout)) for cause in _causes(error)):
-            reason = "the server does not answer; start it, correct the address, or tracking=none"
-        else:
-            reason = " ".join(str(error).split())[:500]
-        raise UserError(f"no run can be recorded in tracking.uri = '{shown}': {reason}") from error
+    network: bool
+    """Can processes on other machines write to it, too?"""
 
+    def open(self, signals: Interruptions) -> OpenStore | None:
+        """Reach the store, make it on first use; None if nothing is kept.
 
-@contextmanager
-def few_retries() -> Iterator[None]:
-    """Within, a server that does not answer is given up in seconds, not in MLflow's 4 minutes.
+        Args:
+            signals: wait while it is made (a schema half made is broken for ever).
 
-    That patience is right in the middle of a training, not before it and not after Ctrl-C. What
-    the user has set in the environment stands.
-    """
-    impatient = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
-    ours = {name: value for name, value in impatient.items() if name not in os.environ}
-    os.environ.update(ours)
-    try:
-        yield
-    finally:
-        for name in ours:
-            os.environ.pop(name, None)
-
-
-def _open(uri: str, experiment: str, artifacts: str | None) -> Store:
-    from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
-
-    client = MlflowClient(tracking_uri=uri)
-    found = client.get_experiment_by_name(experiment)
-    if found is None:
-        try:
-            # Where files lie is fixed here for ever, and MLflow would take the working folder.
-            experiment_id = client.create_experiment(experiment, artifact_location=artifacts)
-            return Store(client, uri, experiment_id)
-        except MlflowException:
-            found = client.get_experiment_by_name(experiment)
-            if found is None:  # else another job was faster
-                raise
-    if found.lifecycle_stage != "active":
-        raise UserError(
-            f"the experiment '{experiment}' is deleted in tracking.uri = '{without_password(uri)}';"
-            f" possible: `mlflow experiments restore -x {found.experiment_id}`, or another "
-            "tracking.experiment"
-        )
-    return Store(client, uri, found.experiment_id)
-
-
-def _check_sqlite(database: Path) -> None:
-    """Raise at once what MLflow would try ten times, for 100 s: the file cannot be opened."""
-    connection = sqlite3.connect(database)
-    try:
-        connection.execute("PRAGMA schema_version")
-    finally:
-        connection.close()
-
-
-@contextmanager
-def _locked(database: Path) -> Iterator[None]:
-    from filelock import FileLock
-
-    database.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{database}.lock", timeout=SECONDS_FOR_THE_LOCK):
-        yield
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Within, MLflow's remarks on making a database and its libraries' warnings are not shown.
-
-    Three loggers only, and set back afterwards: the user's own are none of our business.
-    """
-    loggers = [logging.getLogger(name) for name in ("alembic", "mlflow.store.db", "urllib3")]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
+        Raises:
+            UserError: it cannot be opened; the sentence says why.
+        """

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from convexp.datasets import Dataset
 from convexp.images import Picture
 
 if TYPE_CHECKING:
@@ -44,7 +42,9 @@ class Tracker(Protocol):
         """Keep a file; the name may lead through folders (``checkpoints/best.npz``)."""
 
 
-class _NoTracker:
+class NoTracker:
+    """Keeps nothing."""
+
     link: str | None = None
     command: str | None = None
     location = "nowhere"
@@ -55,17 +55,3 @@ class _NoTracker:
     def table(self, name: str, columns: Mapping[str, Sequence[Any]]) -> None: ...
     def tags(self, values: Mapping[str, str]) -> None: ...
     def artifact(self, name: str, content: str | bytes) -> None: ...
-
-
-@contextmanager
-def no_run(
-    *, config: Mapping[str, Any], tags: Mapping[str, str], dataset: Dataset | None
-) -> Iterator[Tracker]:
-    """A tracker that keeps nothing (``tracking=none``).
-
-    Args:
-        config: ignored, as are
-        tags: and
-        dataset: which every tracker is given.
-    """
-    yield _NoTracker()

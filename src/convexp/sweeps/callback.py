@@ -1,0 +1,120 @@
+"""Hydra's side of a sweep: what it tells of its start, and of each job's.
+
+Named in ``conf/config.yaml``, under ``hydra.callbacks``. The object travels with the jobs, to other
+processes and machines, so that what it learns at the start each job knows.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+
+from convexp.errors import UserError
+from convexp.sweeps.job import Job, Sweep
+from convexp.sweeps.launchers import Slots, slots
+
+if TYPE_CHECKING:
+    from convexp.sweeps.parent import Parent
+
+
+class SweepCallback(Callback):
+    """Begins the sweep's own run, and tells each job which one it is."""
+
+    def __init__(self) -> None:
+        self.sweep: Sweep | None = None
+        self.slots: Slots | None = None
+        self.keys: tuple[str, ...] = ()
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Begin the sweep's run, before any job could race another to make the store."""
+        global _parent
+        # Imported only now: --help needs no store.
+        from convexp.sweeps.parent import open_parent
+
+        HydraConfig.instance().set_config(config)  # for ${hydra:...} in what is resolved below
+        words = [str(word) for word in config.hydra.overrides.task]
+        params = OmegaConf.to_container(config.hydra.sweeper.get("params") or OmegaConf.create({}))
+        assert isinstance(params, dict)
+        given = [*(f"{key!s}={value}" for key, value in params.items()), *words]
+        swept = [override for override in given if _sweeps(override)]
+        self.keys = tuple(override.partition("=")[0] for override in swept)
+        launcher = OmegaConf.to_container(config.hydra.launcher, resolve=True)
+        assert isinstance(launcher, dict)
+        self.slots = slots({str(key): value for key, value in launcher.items()})
+        base = {str(k): _plain(config, str(k)) for k in config if k != "hydra"}
+        hydra = map(str, config.hydra.overrides.hydra)
+        typed = ["-m", *(word for word in hydra if word != "hydra.mode=MULTIRUN"), *words]
+        try:
+            self.sweep, _parent = open_parent(base, swept=swept, words=typed, slots=self.slots)
+        except UserError as error:
+            # Hydra makes a warning of an error in a callback, and goes on.
+            sys.exit(f"convexp: {error}")
+
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Put down which job it is, in the process that does it."""
+        global _job
+        if self.sweep is None or self.slots is None:  # a run by itself
+            return
+        overrides = [str(override) for override in config.hydra.overrides.task]
+        _job = Job(
+            sweep=self.sweep,
+            number=int(config.hydra.job.num),
+            overrides=tuple(o for o in overrides if o.partition("=")[0] in self.keys),
+            launcher=self.slots.name,
+            threads=self.slots.threads,
+        )
+
+
+_parent: Parent | None = None
+_job: Job | None = None
+"""The sweep that this process has begun, and the job that it is to do."""
+
+
+def current_job() -> Job | None:
+    """The job that this process is about to do; None of a run by itself."""
+    return _job
+
+
+class SweepFailedError(Exception):
+    """Not all jobs of a sweep have finished; it has been said which and why."""
+
+
+@contextmanager
+def closing() -> Iterator[None]:
+    """Whatever happens inside, the run of a sweep that was begun there is ended and summed up.
+
+    Hydra tells of a sweep's end only if it was a good one.
+
+    Raises:
+        SweepFailedError: a job has failed.
+    """
+    global _parent
+    error: BaseException | None = None
+    try:
+        yield
+    except BaseException as raised:
+        error = raised
+        raise
+    finally:
+        parent, _parent = _parent, None
+        if parent is not None and not parent.close(error) and error is None:
+            raise SweepFailedError
+
+
+def _plain(config: DictConfig, key: str) -> Any:
+    """A node as plain values; resolved where only this process can."""
+    node = config[key]
+    if not OmegaConf.is_config(node):
+        return node
+    return OmegaConf.to_container(node, resolve=key in ("tracking", "sweep"))
+
+
+def _sweeps(override: str) -> bool:
+    return OverridesParser.create().parse_override(override).is_sweep_override()

@@ -1,0 +1,154 @@
+"""Doing a job: it is skipped, refused, or run; its failure is recorded and stops no other."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from convexp.config import build
+from convexp.errors import UserError
+from convexp.sweeps.job import LAUNCH, NUMBER, Job
+from convexp.sweeps.names import config_hash
+from convexp.tracking import OpenStore, RunRecord, Store, recorded_run
+from convexp.tracking.alive import bury
+from convexp.tracking.record import origin
+from convexp.tracking.runs import in_a_line
+from convexp.tracking.signals import interruptions
+from convexp.training import DivergedError
+
+logger = logging.getLogger(__name__)
+
+CONFIG_HASH = "convexp.config_hash"
+OBJECTIVE = "convexp.objective"
+"""The tags of any run by which a job finds that it is done already, and with what result."""
+
+SKIPPED = "convexp.sweep.skipped"
+STOPPED = "convexp.sweep.stopped"
+"""The tags of a sweep's own run: ``skipped.<number>``, a job whose run another sweep has made; and
+why no more jobs are begun."""
+
+CODE = ("convexp.version", "mlflow.source.git.commit", "convexp.git.dirty")
+"""The tags that say which code a run was of."""
+
+WORST = 0.0
+"""What a diverged job is worth to a sweeper, which maximizes an accuracy."""
+
+Run = Callable[[dict[str, Any], Job], float | None]
+
+
+def do(job: Job, config: dict[str, Any], run: Run) -> float | None:
+    """Do a job of a sweep, unless it is done already.
+
+    Args:
+        job: which.
+        config: its resolved configuration.
+        run: `convexp.run.carry_out`, what a run by itself does.
+
+    Returns:
+        The objective, for a sweeper; None of a job that failed or was not begun. Of one that
+        diverged the worst, from which a sweeper learns more than from a failure.
+
+    Raises:
+        UserError: nothing is recorded, and the job has failed. Where a sweep's own run is kept
+            the job's failure stands there.
+    """
+    store: Store = build(config["tracking"], "tracking")
+    with interruptions() as signals:
+        opened = store.open(signals)
+        if opened is None or job.sweep.parent is None:
+            return run(config, job)
+        if job.sweep.fail_fast and STOPPED in opened.get(job.sweep.parent).tags:
+            return None
+        if job.sweep.skip_finished and (done := _finished(opened, job, config)) is not None:
+            return _objective(done)
+        try:
+            _check_retries(opened, job)
+            return run(config, job)
+        except Exception as error:
+            _record(error, job, config, store, opened)
+            return WORST if isinstance(error, DivergedError) else None
+
+
+def _finished(store: OpenStore, job: Job, config: Mapping[str, Any]) -> RunRecord | None:
+    """The run that makes the job superfluous: the latest one of its configuration that FINISHED."""
+    wanted = {CONFIG_HASH: config_hash(config)}
+    if job.sweep.same_code:
+        code = origin()
+        if code.get("convexp.git.dirty") == "true":
+            return None  # changed files have no name by which they could be the same
+        wanted |= {tag: code[tag] for tag in CODE if tag in code}
+    done = store.find(status="FINISHED", tags=wanted)
+    if not done:
+        return None
+    own = {run.id for run in store.find(parent=job.sweep.parent, tags={NUMBER: str(job.number)})}
+    ours = [run for run in done if run.id in own]
+    if not ours:  # another sweep's: the parent is told of it, since it is not among its children
+        kept = json.dumps({"run": done[-1].id, "overrides": job.overrides})
+        assert job.sweep.parent is not None
+        store.tag(job.sweep.parent, {f"{SKIPPED}.{job.number}": kept})
+    found = (ours or done)[-1]
+    logger.info("job %d (%s) is finished already: run %s", job.number, job.name, found.id)
+    return found
+
+
+def _objective(run: RunRecord) -> float | None:
+    return float(run.tags[OBJECTIVE]) if OBJECTIVE in run.tags else None
+
+
+def _check_retries(store: OpenStore, job: Job) -> None:
+    """A cluster begins a job again whose process was killed: end the dead run.
+
+    Raises:
+        UserError: it was killed more often than ``sweep.retries``.
+    """
+    earlier = _attempts(store, job)
+    for run in earlier:
+        if run.status == "RUNNING":  # a job is begun again only after its process has died
+            bury(store, run, why="its process or its machine was lost, and the job begun again")
+    if len(earlier) > job.sweep.retries:
+        times = "once" if len(earlier) == 1 else f"{len(earlier)} times"
+        raise WorkerLostError(
+            f"the job's process was killed {times} (run {earlier[-1].id}), and sweep.retries = "
+            f"{job.sweep.retries}"
+        )
+
+
+def _attempts(store: OpenStore, job: Job) -> list[RunRecord]:
+    """The runs that this start of the sweep has already begun for the job."""
+    mine = {LAUNCH: job.sweep.launch, NUMBER: str(job.number)}
+    return store.find(parent=job.sweep.parent, tags=mine)
+
+
+class WorkerLostError(UserError):
+    """The process of a job was killed, and the job is not begun again."""
+
+
+def _record(
+    error: Exception, job: Job, config: Mapping[str, Any], store: Store, opened: OpenStore
+) -> None:
+    """See to it that the sweep knows of the failure, and say it."""
+    lost = isinstance(error, WorkerLostError)
+    if not lost and not _attempts(opened, job):
+        # Refused before its run began: which is a trace in the store after all, since a sweep that
+        # passed over it in silence would look as if it had fewer jobs.
+        tags = {**job.tags, CONFIG_HASH: config_hash(config)}
+        try:
+            with recorded_run(
+                store,
+                config=config,
+                tags=tags,
+                dataset=None,
+                name=job.name,
+                parent=job.sweep.parent,
+            ):
+                raise error
+        except Exception as again:
+            if again is not error:
+                raise
+    traced = None if isinstance(error, UserError) else error
+    logger.error("job %d (%s) failed: %s", job.number, job.name, in_a_line(error), exc_info=traced)
+    if job.sweep.fail_fast and job.sweep.parent is not None:
+        reason = f"job {job.number} ({job.name}) failed, and sweep.fail_fast = true"
+        opened.tag(job.sweep.parent, {STOPPED: reason})

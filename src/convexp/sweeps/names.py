@@ -1,0 +1,65 @@
+"""Short names of a sweep's jobs, and the hashes by which a job or a sweep is found again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+ABBREVIATIONS = {"learning_rate": "lr"}
+"""Words of the field that everybody abbreviates."""
+
+UNRELATED = ("tracking", "sweep")
+"""Nodes of the configuration that change nothing of what a run computes."""
+
+
+def split(override: str) -> tuple[str, str]:
+    """``+model.reg=0.1`` as ``("model.reg", "0.1")``."""
+    key, _, value = override.partition("=")
+    return key.lstrip("+~"), value
+
+
+def short(keys: Iterable[str]) -> dict[str, str]:
+    """For each key its last word, or as many of its last words as tell it from the others.
+
+    ``optimizer.learning_rate`` is ``lr``, unless ``schedule.learning_rate`` is there, too.
+    """
+    words = {key: [ABBREVIATIONS.get(w, w) for w in key.split(".")] for key in keys}
+    lengths = dict.fromkeys(words, 1)
+    while True:
+        names = {key: ".".join(words[key][-n:]) for key, n in lengths.items()}
+        often = Counter(names.values())
+        unclear = [k for k, name in names.items() if often[name] > 1 and lengths[k] < len(words[k])]
+        if not unclear:
+            return names
+        for key in unclear:
+            lengths[key] += 1
+
+
+def job_name(overrides: Sequence[str]) -> str:
+    """``lr=0.001,backend=fast``, of what a job changes."""
+    pairs = [split(override) for override in overrides]
+    names = short(key for key, _ in pairs)
+    return ",".join(f"{names[key]}={value}" for key, value in pairs)
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """The configuration of a run in 16 hex digits, without where and how it is recorded.
+
+    Two runs with one hash compute the same, but for the code that computes it.
+    """
+    return _hash({key: value for key, value in config.items() if key not in UNRELATED})
+
+
+def sweep_hash(config: Mapping[str, Any], swept: Collection[str]) -> str:
+    """A sweep in 16 hex digits: what its jobs share, and what they are swept over, in its order."""
+    base = {key: value for key, value in config.items() if key not in UNRELATED}
+    return _hash([base, list(swept)])
+
+
+def _hash(value: Any) -> str:
+    # Keys are sorted, since where a key stands in its YAML changes nothing; lists keep their order.
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

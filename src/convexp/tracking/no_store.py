@@ -1,0 +1,18 @@
+"""``tracking=none``: nothing is kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from convexp.tracking.signals import Interruptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoStore:
+    """A store that keeps nothing, and for which MLflow is not imported."""
+
+    run_name = None
+    network = True
+
+    def open(self, signals: Interruptions) -> None:
+        """Nothing to open."""

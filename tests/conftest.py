@@ -108,3 +108,16 @@ def cifar10_root() -> str:
     except FileNotFoundError as error:
         pytest.skip(str(error))
     return root
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """For pytest-xdist's ``--dist loadgroup``: what shares a dear fixture stays in one process.
+
+    That is the fresh environment, whose making takes a minute, and else a module's own fixtures.
+    """
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    for item in items:
+        shared = {"environment", "dist"} & set(getattr(item, "fixturenames", ()))
+        group = "environment" if shared else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))

@@ -8,6 +8,7 @@ Hydra sees them; what that returns, Hydra runs in their place. A command has a p
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -91,10 +92,43 @@ def new_backend(arguments: list[str]) -> None:
     )
 
 
+def runs(arguments: list[str]) -> None:
+    """``runs list`` and ``runs reap``: how the runs of a store stand; ending those of the dead."""
+    parser = Parser(
+        prog="convexp runs",
+        description="Show how the runs of a store stand, or end those that are said to be RUNNING "
+        "though their process is gone (as the next run that starts there does by itself).",
+    )
+    parser.add_argument("what", choices=["list", "reap"])
+    parser.add_argument(
+        "--store",
+        default=os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db"),
+        help="of MLflow's, as sqlite:///mlflow.db or http://host:5000, or the folder of "
+        "tracking=jsonl; if not given, $MLFLOW_TRACKING_URI or mlflow.db here",
+    )
+    parser.add_argument("--experiment", default="convexp", help="its name (convexp)")
+    parser.add_argument("--last", type=int, default=20, help="how many to list (20)")
+    given = parser.parse_args(arguments)
+
+    from convexp.terminal import print_runs, say
+    from convexp.tracking import open_existing
+    from convexp.tracking.alive import reap
+
+    try:
+        store = open_existing(given.store, given.experiment)
+        found = reap(store) if given.what == "reap" else store.find()[-given.last :]
+    except UserError as error:
+        parser.error(str(error))
+    print_runs(found)
+    if given.what == "reap":
+        say(f"{len(found) or 'no'} run{'s' * (len(found) != 1)} ended, in {store.address}")
+
+
 COMMANDS: dict[str, Callable[[list[str]], list[str] | None]] = {
     "backends": backends,
     "diff": diff,
     "new-backend": new_backend,
+    "runs": runs,
 }
 """By the word in the first place, what is called with the words after it. It returns what Hydra is
 to run, or None where nothing is left to do."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from statistics import fmean, median
 from time import perf_counter
 from types import TracebackType
@@ -20,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from convexp.testing import CHECKED, Finding
-from convexp.tracking import Tracker
+from convexp.tracking import RunRecord, Tracker
 
 SECONDS_BETWEEN_LINES = 10
 
@@ -38,9 +39,9 @@ STYLES = {"ok": "green", "FAILED": "bold red", "not claimed": "yellow"}
 """How the verdicts of a check look."""
 
 
-def say(text: str, console: Console) -> None:
+def say(text: str, console: Console | None = None) -> None:
     """Print a line as it is, however long."""
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    (console or Console()).print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 class Progress:
@@ -55,10 +56,18 @@ class Progress:
         epochs: how many will be run.
         steps_per_epoch: how many steps each has.
         console: where to; standard output when None.
+        quiet: show nothing of all that, as of one job among many.
     """
 
-    def __init__(self, epochs: int, steps_per_epoch: int, console: Console | None = None) -> None:
-        self.epochs, self.steps = epochs, epochs * steps_per_epoch
+    def __init__(
+        self,
+        epochs: int,
+        steps_per_epoch: int,
+        console: Console | None = None,
+        *,
+        quiet: bool = False,
+    ) -> None:
+        self.epochs, self.steps, self.quiet = epochs, epochs * steps_per_epoch, quiet
         self.console = console or Console()
         self.losses: list[float] = []  # of the epoch under way
         self.last_line = perf_counter()
@@ -71,7 +80,7 @@ class Progress:
             TextColumn("left"),
             console=self.console,
             transient=True,
-            disable=not self.console.is_terminal,
+            disable=quiet or not self.console.is_terminal,
         )
         self.task = self.bar.add_task("", total=self.steps, epoch=1, loss="", last="")
 
@@ -89,6 +98,8 @@ class Progress:
 
     def update(self, step: int, metrics: Mapping[str, float]) -> None:
         """Show the metrics of a step, as `convexp.training.fit` yields them."""
+        if self.quiet:
+            return
         if "train/loss" in metrics:
             self.losses.append(metrics["train/loss"])
             loss = f"loss {self.losses[-1]:.4f}"
@@ -132,6 +143,11 @@ def print_summary(
     console = console or Console()
     last = {name: points[-1][1] for name, points in history.items()}
     speed = median(value for _, value in history["images_per_second"])
+    if tracker.job is not None:
+        results = [f"{name} {last[name]:.4f}" for name in SUMMARIZED.values() if name in last]
+        pace = [f"{speed:,.0f} images/s", f"{seconds:.1f} s"]
+        say(f"{tracker.job}: {', '.join([*results[:2], *pace])}", console)
+        return
     lines = {label: f"{last[name]:.4f}" for label, name in SUMMARIZED.items() if name in last}
     lines["speed"] = f"{speed:,.0f} images/s (median of the epochs), {seconds:.1f} s in all"
     lines["milliseconds a step"] = ", ".join(
@@ -152,6 +168,17 @@ def print_summary(
     console.print()
     for label, text in lines.items():
         say(f"{label:<{width}}  {text}", console)
+
+
+def print_runs(runs: Sequence[RunRecord], console: Console | None = None) -> None:
+    """How runs stand: when they began, their state, their name, how long they took, their id."""
+    console = console or Console()
+    for run in runs:
+        began = datetime.fromtimestamp(run.start).strftime("%Y-%m-%d %H:%M:%S")
+        took = "" if run.seconds is None else f"{run.seconds:.1f} s"
+        score = run.metrics.get("best/val_accuracy")
+        value = "" if score is None else f"{score:.4f}"
+        say(f"{began}  {run.status:<8}  {took:>10}  {value:>6}  {run.id}  {run.name}", console)
 
 
 def print_findings(

@@ -44,7 +44,7 @@ def pool(**arguments: object) -> Case:
         (pool(size=3, stride=3), {"stride", "pixels left over"}),
         (pool(size=(2, 3), stride=(2, 3)), {"stride", "stride per axis", "oblong windows"}),
     ],
-    ids=str,
+    ids=lambda value: "-".join(sorted(value)) if isinstance(value, set) else str(value),
 )
 def test_what_a_case_makes_use_of(case: Case, needed: set[str]) -> None:
     if "stride" in case.arguments and case.op == "max_pool" and case.arguments["stride"] == 1:

@@ -7,12 +7,15 @@ from typing import Any, NamedTuple
 
 
 class Slots(NamedTuple):
+    """Of a launcher."""
+
     name: str
     threads: int | None
     remote: bool
 
 
 def slots(launcher: Mapping[str, Any]) -> Slots:
+    """Of a launcher."""
     target = str(launcher.get("_target_", ""))
     if "joblib" in target:
         from joblib import cpu_count

@@ -105,7 +105,7 @@ class Parent:
     def _record(self, jobs: Sequence[summary.JobResult]) -> None:
         tracker = self.store.tracker(self.run_id, self.signals)
         columns = summary.table(jobs)
-        # At the time in seconds, so that a sweep that was continued keeps its earlier sums as well.
+        # The steps of a sweep are its starts: one that was gone on with keeps its earlier sums.
         tracker.metrics(summary.metrics(jobs), step=len(self._launches(jobs)))
         tracker.flush()
         tags = {"mlflow.note.content": summary.note(jobs, self.command)}

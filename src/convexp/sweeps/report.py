@@ -11,6 +11,7 @@ from rich.text import Text
 from convexp.sweeps.summary import SHOWN, JobResult, best, cells, counts, over_seeds, spread
 from convexp.terminal import say
 
+WIDTH_OF_FILES = 150  # a file or a pipe has none: enough for names in one line
 STYLES = {"FINISHED": "green", "FAILED": "bold red", "KILLED": "yellow", "RUNNING": "cyan"}
 
 
@@ -38,6 +39,8 @@ def print_sweep(
         console: where to; standard output when None.
     """
     console = console or Console()
+    if not console.is_terminal:
+        console.width = WIDTH_OF_FILES
     console.print()
     if jobs:
         console.print(_table(jobs))

@@ -65,7 +65,8 @@ def train(
     reproducers = Reproducers(tracker)
     start, step = perf_counter(), 0
     epochs, batch_size = fit.keywords["epochs"], fit.keywords["batch_size"]
-    with Progress(epochs, ceil(len(dataset.train) / batch_size)) as progress:
+    steps, quiet = ceil(len(dataset.train) / batch_size), tracker.job is not None
+    with Progress(epochs, steps, quiet=quiet) as progress:
         for step, metrics in fit(model, dataset):
             compared = [] if shadow is None else shadow.take()
             parity = {f"parity/{c.layer}.{t}": e for c in compared for t, e in c.errors.items()}

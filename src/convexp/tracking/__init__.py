@@ -17,7 +17,7 @@
 from convexp.tracking.json_lines import JsonLinesStore
 from convexp.tracking.mlflow_store import MlflowStore
 from convexp.tracking.no_store import NoStore
-from convexp.tracking.runs import recorded_run
+from convexp.tracking.runs import open_existing, recorded_run
 from convexp.tracking.store import OpenStore, RunRecord, Store
 from convexp.tracking.tracker import NoTracker, Tracker
 
@@ -30,5 +30,6 @@ __all__ = [
     "RunRecord",
     "Store",
     "Tracker",
+    "open_existing",
     "recorded_run",
 ]

@@ -9,7 +9,7 @@
 A line of ``records.jsonl`` is an object with ``time`` (seconds since 1970), ``kind`` and what that
 has: ``metrics`` (``step``, ``values``), ``params``, ``inputs``, ``tags``, ``image`` (``name``,
 ``step``, ``file``), ``artifact`` (``file``), ``status``. A number that JSON has not (NaN, an
-infinity) is null. ``pandas.read_json(file, lines=True)`` reads it.
+infinity) is null. ``pandas.readrecord.as_json(file, lines=True)`` reads it.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ class OpenFolder:
     def append(self, run_id: str, *entries: Mapping[str, Any]) -> None:
         """Add lines to a run's ``records.jsonl``."""
         now = round(time.time(), 3)
-        lines = "".join(_json({"time": now, **entry}) + "\n" for entry in entries)
+        lines = "".join(record.as_json({"time": now, **entry}) + "\n" for entry in entries)
         # One write of a file opened for appending: lines of two processes are never mixed.
         with open(self.folder / run_id / RECORDS, "ab", buffering=0) as file:
             file.write(lines.encode())
@@ -197,6 +197,7 @@ class JsonLinesTracker:
 
     link: str | None = None
     command: str | None = None
+    job: str | None = None
 
     def __init__(self, store: OpenFolder, run_id: str, signals: Interruptions) -> None:
         self.folder = store.folder / run_id
@@ -209,7 +210,7 @@ class JsonLinesTracker:
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         """Record numbers at a step; they are written together, every second."""
         self._signals.leave_if_told()
-        numbers = {name: _number(value) for name, value in values.items()}
+        numbers = {name: record.finite(value) for name, value in values.items()}
         now = round(time.time(), 3)
         self._buffer.append({"kind": "metrics", "time": now, "step": int(step), "values": numbers})
         self._last |= numbers
@@ -235,8 +236,7 @@ class JsonLinesTracker:
 
     def table(self, name: str, columns: Mapping[str, Sequence[Any]]) -> None:
         """Keep a table as JSON: ``{"columns": [...], "data": [[...], ...]}``."""
-        rows = [list(row) for row in zip(*columns.values(), strict=True)]
-        self.artifact(name, _json({"columns": list(columns), "data": rows}))
+        self.artifact(name, record.as_table(columns))
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Attach words to the run."""
@@ -294,27 +294,8 @@ def _read(state: Mapping[str, Any]) -> RunRecord:
     )
 
 
-def _number(value: float) -> float | None:
-    number = float(value)
-    return number if math.isfinite(number) else None
-
-
-def _json(value: Any) -> str:
-    """As JSON, in a line; NumPy's numbers too, and what is no number as null."""
-
-    def plain(item: Any) -> Any:
-        if isinstance(item, Mapping):
-            return {str(key): plain(entry) for key, entry in item.items()}
-        if isinstance(item, (list, tuple)):
-            return [plain(entry) for entry in item]
-        item = item.item() if hasattr(item, "item") else item
-        return _number(item) if isinstance(item, float) else item
-
-    return json.dumps(plain(value), ensure_ascii=False, allow_nan=False, default=str)
-
-
 def _replace(file: Path, state: Mapping[str, Any]) -> None:
-    _whole(file, lambda part: part.write_text(_json(state) + "\n", encoding="utf-8"))
+    _whole(file, lambda part: part.write_text(record.as_json(state) + "\n", encoding="utf-8"))
 
 
 def _whole(file: Path, write: Callable[[Path], object]) -> None:

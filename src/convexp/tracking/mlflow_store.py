@@ -5,6 +5,7 @@ MLflow's global state (the active run, the tracking URI) is neither used nor tou
 
 from __future__ import annotations
 
+import json
 import math
 import shlex
 import shutil
@@ -202,12 +203,14 @@ class MlflowTracker:
         self.link: str | None = store.link(run_id)
         self.command = store.command
         self.location = f"{store.address}, run {run_id}"
+        self.job: str | None = None
         self._store, self._client = store, store.client
         self._run_id = run_id
         self._signals = signals
         self._buffer: list[Metric] = []
         self._written = time.monotonic()
         self._diverged = False
+        self._tables: list[dict[str, str]] = []
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         """Record numbers at a step; they are written together, every few seconds."""
@@ -249,8 +252,10 @@ class MlflowTracker:
 
     def table(self, name: str, columns: Mapping[str, Sequence[Any]]) -> None:
         """Keep a table that MLflow's page shows."""
-        with self._shelter():
-            self._client.log_table(self._run_id, {k: list(v) for k, v in columns.items()}, name)
+        # By hand, as MLflow's log_table does it: that would read the file back and add the rows.
+        self.artifact(name, record.as_table(columns))
+        self._tables.append({"path": name, "type": "table"})
+        self.tags({"mlflow.loggedArtifacts": json.dumps(self._tables)})
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Attach words to the run."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import getpass
 import json
+import math
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,6 +68,32 @@ def legal(name: str) -> str:
 def as_yaml(config: Mapping[str, Any]) -> str:
     """The configuration as YAML, in its own order."""
     return yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True)
+
+
+def finite(value: float) -> float | None:
+    """The number, or None for one that JSON has not."""
+    number = float(value)
+    return number if math.isfinite(number) else None
+
+
+def as_json(value: Any) -> str:
+    """As JSON, in a line; NumPy's numbers too, and what is no number as null."""
+
+    def plain(item: Any) -> Any:
+        if isinstance(item, Mapping):
+            return {str(key): plain(entry) for key, entry in item.items()}
+        if isinstance(item, (list, tuple)):
+            return [plain(entry) for entry in item]
+        item = item.item() if hasattr(item, "item") else item
+        return finite(item) if isinstance(item, float) else item
+
+    return json.dumps(plain(value), ensure_ascii=False, allow_nan=False, default=str)
+
+
+def as_table(columns: Mapping[str, Sequence[Any]]) -> str:
+    """A list of values for each column as ``{"columns": [...], "data": [[...], ...]}``."""
+    rows = [list(row) for row in zip(*columns.values(), strict=True)]
+    return as_json({"columns": list(columns), "data": rows})
 
 
 def parts(dataset: Dataset) -> list[dict[str, Any]]:

@@ -6,12 +6,16 @@ import logging
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from convexp.datasets import Dataset
 from convexp.errors import UserError
 from convexp.tracking import record
 from convexp.tracking.alive import Heartbeat, process_tags, reap
+from convexp.tracking.json_lines import JsonLinesStore
+from convexp.tracking.mlflow_address import absolute
+from convexp.tracking.mlflow_store import MlflowStore
 from convexp.tracking.signals import Interruptions, interruptions
 from convexp.tracking.store import OpenStore, Status, Store, StoredTracker
 from convexp.tracking.tracker import NoTracker, Tracker
@@ -62,6 +66,7 @@ def recorded_run(
                 run_id = opened.begin(store.run_name or name, tags, parent)
                 run = _Run(opened, run_id, signals)
             with run.heartbeat:
+                run.tracker.job = name if parent is not None else None
                 reap(opened)
                 run.tracker.describe(config, dataset)
                 yield run.tracker
@@ -71,6 +76,31 @@ def recorded_run(
                 run.end_after(error)
             raise
         run.end("FINISHED")
+
+
+def open_existing(address: str, experiment: str) -> OpenStore:
+    """A store that somebody names on the command line; it must be there.
+
+    Args:
+        address: a URI of MLflow's, or the folder of ``tracking=jsonl``.
+        experiment: the name under which its runs are gathered.
+
+    Raises:
+        UserError: there is none, or it cannot be opened.
+    """
+    if Path(address).is_dir():
+        if not Path(address, experiment).is_dir():
+            raise UserError(f"the folder {address} has no runs of an experiment '{experiment}'")
+        store: Store = JsonLinesStore(folder=address, experiment=experiment, run_name=None)
+    else:
+        _, file = absolute(address)
+        if file is not None and not file.exists():
+            raise UserError(f"there is no store {address} yet: no run was recorded in it")
+        store = MlflowStore(uri=address, experiment=experiment, run_name=None)
+    with interruptions() as signals:
+        opened = store.open(signals)
+    assert opened is not None
+    return opened
 
 
 class _Run:

@@ -58,11 +58,13 @@ class StoredTracker(Tracker, Protocol):
 class OpenStore(Protocol):
     """A store that has been reached, or made."""
 
-    address: str
-    """Where it is, without passwords."""
+    @property
+    def address(self) -> str:
+        """Where it is, without passwords."""
 
-    command: str | None
-    """What to start for its links to open; None if they do, or there are none."""
+    @property
+    def command(self) -> str | None:
+        """What to start for its links to open; None if they do, or there are none."""
 
     def impatient(self) -> AbstractContextManager[None]:
         """Within it a server that does not answer is given up soon."""
@@ -123,11 +125,13 @@ class OpenStore(Protocol):
 class Store(Protocol):
     """What ``conf/tracking/*.yaml`` describe."""
 
-    run_name: str | None
-    """What the configuration calls the run; None for whatever is apt."""
+    @property
+    def run_name(self) -> str | None:
+        """What the configuration calls the run; None for whatever is apt."""
 
-    network: bool
-    """Can processes on other machines write to it, too?"""
+    @property
+    def network(self) -> bool:
+        """Can processes on other machines write to it, too?"""
 
     def open(self, signals: Interruptions) -> OpenStore | None:
         """Reach the store, make it on first use; None if nothing is kept.

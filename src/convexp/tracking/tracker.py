@@ -23,6 +23,10 @@ class Tracker(Protocol):
     location: str
     """Where the record lies."""
 
+    job: str | None
+    """What the run is called as a job of a sweep: one of many, of which little is said on the
+    terminal; None for a run by itself."""
+
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         """Record numbers at a step; cheap, so it may be called at every one."""
 
@@ -48,6 +52,7 @@ class NoTracker:
     link: str | None = None
     command: str | None = None
     location = "nowhere"
+    job: str | None = None
 
     def metrics(self, values: Mapping[str, float], step: int) -> None: ...
     def image(self, name: str, picture: Picture, step: int) -> None: ...

@@ -176,15 +176,7 @@ def test_a_diverged_run_is_failed_and_says_why(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
     (run,) = runs(tmp_path)
     assert run.info.status == "FAILED"
-    assert "DivergedError" in run.data.tags["convexp.error"]
-
-
-def test_a_failing_job_does_not_stop_the_others(tmp_path: Path) -> None:
-    others = [a for a in SMALL if not a.startswith("model.filter_size")]
-    done = convexp(tmp_path, "-m", "model.filter_size=99,3", *others)
-    assert done.returncode == 1
-    assert "filter_size 99 is larger" in done.stderr
-    assert [run.info.status for run in runs(tmp_path)] == ["FINISHED"]
+    assert run.data.tags["convexp.error"].startswith("the loss is ")
 
 
 def test_the_command_line_explains_itself(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """A process with a run in it, for the tests of how runs end and of jobs that start together.
 
-    python tracking_child.py URI NAME {waits|raises|finishes}
+    python child.py URI NAME {waits|raises|finishes}
 
 It says ``ready`` when the run is open and has metrics that are not yet written.
 """

@@ -33,7 +33,7 @@ with warnings.catch_warnings():
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-CHILD = str(Path(__file__).with_name("tracking_child.py"))
+CHILD = str(Path(__file__).with_name("child.py"))
 
 
 @pytest.fixture(autouse=True)

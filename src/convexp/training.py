@@ -29,6 +29,9 @@ Loss = Callable[[Array, Labels], tuple[float, Array]]
 Schedule = Callable[[int], float]
 """``epoch -> factor``: see `convexp.schedules`."""
 
+Indices = np.ndarray[tuple[int], np.dtype[np.intp]]
+"""Which images of a part, ``(n,)``."""
+
 
 class DivergedError(UserError):
     """The loss is no longer a finite number; more steps cannot mend that."""
@@ -165,10 +168,10 @@ def evaluate(
     split: Split,
     *,
     loss: Loss,
-    indices: np.ndarray[tuple[int], np.dtype[np.intp]] | None = None,
+    indices: Indices | None = None,
     batch_size: int = 500,
 ) -> Evaluation:
-    """Accuracy and mean loss (without the penalty) in evaluation mode.
+    """Accuracy and mean loss (without the penalty) in evaluation mode: `predict` and `assess`.
 
     Args:
         model: the network.
@@ -181,22 +184,39 @@ def evaluate(
     Raises:
         ValueError: there are no images to evaluate on.
     """
+    found = predict(model, dataset, split, indices=indices, batch_size=batch_size)
+    return assess(*found, loss=loss)
+
+
+def predict(
+    model: Sequential,
+    dataset: Dataset,
+    split: Split,
+    *,
+    indices: Indices | None = None,
+    batch_size: int = 500,
+) -> tuple[Array, Labels]:
+    """The scores ``(N, K)`` of a part's images in evaluation mode, and their labels ``(N,)``.
+
+    Arguments and errors as `evaluate`'s.
+    """
     if indices is None:
         indices = np.arange(len(split))
     if not len(indices):
         raise ValueError("an accuracy needs at least one image")
-    correct, total = 0, 0.0
+    scores = []
     for batch in np.array_split(indices, ceil(len(indices) / batch_size)):
-        x, y = dataset.batch(split, batch, model.dtype)
-        scores = model.predict(x)
-        correct += int(np.count_nonzero(scores.argmax(axis=1) == y))
-        total += loss(scores, y)[0] * len(batch)
-    return Evaluation(correct / len(indices), total / len(indices))
+        x, _ = dataset.batch(split, batch, model.dtype)
+        scores.append(model.predict(x))
+    return np.concatenate(scores), split.labels[indices]
 
 
-def shuffled_batches(
-    size: int, batch_size: int, rng: np.random.Generator
-) -> list[np.ndarray[tuple[int], np.dtype[np.intp]]]:
+def assess(scores: Array, labels: Labels, *, loss: Loss) -> Evaluation:
+    """Accuracy and mean loss of at least one image, from its scores ``(N, K)`` and label."""
+    return Evaluation(float(np.mean(scores.argmax(axis=1) == labels)), loss(scores, labels)[0])
+
+
+def shuffled_batches(size: int, batch_size: int, rng: np.random.Generator) -> list[Indices]:
     """The indices below ``size`` in random order, cut into batches; the last may be smaller."""
     order = rng.permutation(size)
     return [order[i : i + batch_size] for i in range(0, size, batch_size)]

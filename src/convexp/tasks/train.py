@@ -19,10 +19,10 @@ from convexp.layers import Conv
 from convexp.models import Sequential
 from convexp.ops.shapes import Array
 from convexp.plugins.shadow import Shadow
+from convexp.tasks.evaluation import record_evaluation
 from convexp.tasks.reproducers import Reproducers
 from convexp.terminal import Progress, print_summary
 from convexp.tracking import Tracker
-from convexp.training import evaluate
 
 
 def train(
@@ -82,9 +82,8 @@ def train(
     results = {}
     if len(dataset.val):
         results["best/val_accuracy"] = max(value for _, value in history["val/accuracy"][1:])
-    if len(dataset.test):
-        test = evaluate(model, dataset, dataset.test, loss=fit.keywords["loss"])
-        results |= {"test/accuracy": test.accuracy, "test/loss": test.loss}
+    loss = fit.keywords["loss"]
+    results |= record_evaluation(model, dataset, loss=loss, tracker=tracker, step=step)
     record(step, results)
     tracker.figure("curves.png", learning_curves(history))
     tracker.artifact("weights.npz", _npz(model.snapshot()))

@@ -49,6 +49,7 @@ def training(model: Sequential, data: Dataset, **changes: Any) -> Iterator[tuple
         "epochs": 3,
         "batch_size": 25,
         "num_train_samples": 1000,
+        "on_divergence": "fail",
     }
     return fit(model, data, **(given | changes))
 

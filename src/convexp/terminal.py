@@ -131,14 +131,15 @@ def print_summary(
     """
     console = console or Console()
     last = {name: points[-1][1] for name, points in history.items()}
-    speed = median(value for _, value in history["images_per_second"])
     lines = {label: f"{last[name]:.4f}" for label, name in SUMMARIZED.items() if name in last}
-    lines["speed"] = f"{speed:,.0f} images/s (median of the epochs), {seconds:.1f} s in all"
-    lines["milliseconds a step"] = ", ".join(
-        f"{name.removeprefix('time/')} {value:.2f}"
-        for name, value in last.items()
-        if name.startswith("time/")
-    )
+    if "images_per_second" in last:  # else no epoch was completed
+        speed = median(value for _, value in history["images_per_second"])
+        lines["speed"] = f"{speed:,.0f} images/s (median of the epochs), {seconds:.1f} s in all"
+        lines["milliseconds a step"] = ", ".join(
+            f"{name.removeprefix('time/')} {value:.2f}"
+            for name, value in last.items()
+            if name.startswith("time/")
+        )
     parity = {n: max(v for _, v in p) for n, p in history.items() if n.startswith("parity/")}
     if parity:
         worst = max(parity, key=parity.__getitem__)

@@ -23,6 +23,7 @@ from convexp.tasks.evaluation import record_evaluation
 from convexp.tasks.reproducers import Reproducers
 from convexp.terminal import Progress, print_summary
 from convexp.tracking import Tracker
+from convexp.training import DivergedError
 
 
 def train(
@@ -40,9 +41,12 @@ def train(
     first call of a layer that is beyond the tolerance is kept as ``parity/<layer>.npz`` with the
     program that replays it, and the run is tagged.
 
+    A training that diverges is tagged ``convexp.diverged``; where that does not fail the run, all
+    this is recorded of its last good weights.
+
     Args:
         filters_every: epochs between two pictures of the first layer's filters.
-        model: trained in place; holds the best epoch's weights afterwards.
+        model: trained in place; holds the best epoch's weights afterwards, or the last good ones.
         dataset: what it is trained, validated and tested on.
         fit: `convexp.training.fit`, everything but the model and the data bound to it.
         shadow: the backend beside those of the model; None without one.
@@ -50,9 +54,11 @@ def train(
 
     Returns:
         The best validation accuracy, which a sweeper may maximize; without validation images the
-        last training accuracy.
+        last training accuracy; 0 where no epoch was completed.
 
     Raises:
+        DivergedError: a loss is no longer finite, and that is to fail the run; the last good
+            weights have been kept.
         UserError: the shadow's results are too far from the run's, and it is to end that.
     """
     history: defaultdict[str, list[tuple[int, float]]] = defaultdict(list)
@@ -66,29 +72,38 @@ def train(
     start, step = perf_counter(), 0
     epochs, batch_size = fit.keywords["epochs"], fit.keywords["batch_size"]
     with Progress(epochs, ceil(len(dataset.train) / batch_size)) as progress:
-        for step, metrics in fit(model, dataset):
-            compared = [] if shadow is None else shadow.take()
-            parity = {f"parity/{c.layer}.{t}": e for c in compared for t, e in c.errors.items()}
-            record(step, {**metrics, **parity})
-            progress.update(step, metrics)
-            for sentence in reproducers.keep(compared, step):
-                progress.say(sentence)
-                if shadow is not None and shadow.stop:
-                    raise UserError(sentence)
-            if "epoch" in metrics and metrics["epoch"] % filters_every == 0:
-                _record_filters(model, tracker, step)
+        try:
+            for step, metrics in fit(model, dataset):
+                compared = [] if shadow is None else shadow.take()
+                parity = {f"parity/{c.layer}.{t}": e for c in compared for t, e in c.errors.items()}
+                record(step, {**metrics, **parity})
+                progress.update(step, metrics)
+                for sentence in reproducers.keep(compared, step):
+                    progress.say(sentence)
+                    if shadow is not None and shadow.stop:
+                        raise UserError(sentence)
+                if "epoch" in metrics and metrics["epoch"] % filters_every == 0:
+                    _record_filters(model, tracker, step)
+        except DivergedError as error:
+            tracker.tags({"convexp.diverged": error.where})
+            if error.fatal:
+                tracker.artifact("weights.npz", _npz(model.snapshot()))
+                raise
+            progress.say(f"stopped: {error}")
 
-    # The model now holds the weights of its best epoch.
-    results = {}
-    if len(dataset.val):
-        results["best/val_accuracy"] = max(value for _, value in history["val/accuracy"][1:])
+    # The model now holds the weights of its best epoch, or the last good ones.
+    validated = len(dataset.val) > 0
+    accuracies = [a for _, a in history["val/accuracy" if validated else "train/accuracy"][1:]]
+    results = {"best/val_accuracy": max(accuracies)} if validated and accuracies else {}
     loss = fit.keywords["loss"]
     results |= record_evaluation(model, dataset, loss=loss, tracker=tracker, step=step)
     record(step, results)
     tracker.figure("curves.png", learning_curves(history))
     tracker.artifact("weights.npz", _npz(model.snapshot()))
     print_summary(history, seconds=perf_counter() - start, tracker=tracker)
-    return results.get("best/val_accuracy", history["train/accuracy"][-1][1])
+    if not accuracies:
+        return 0.0
+    return max(accuracies) if validated else accuracies[-1]
 
 
 def _record_filters(model: Sequential, tracker: Tracker, step: int) -> None:

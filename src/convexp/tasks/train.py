@@ -18,7 +18,9 @@ from convexp.images import filter_grid, learning_curves
 from convexp.layers import Conv
 from convexp.models import Sequential
 from convexp.ops.shapes import Array
+from convexp.plugins import Selection
 from convexp.plugins.shadow import Shadow
+from convexp.tasks.costs import Costs
 from convexp.tasks.evaluation import record_evaluation
 from convexp.tasks.reproducers import Reproducers
 from convexp.terminal import Progress, print_summary
@@ -29,6 +31,7 @@ from convexp.training import DivergedError
 def train(
     *,
     filters_every: PositiveInt,
+    backend: Selection,
     model: Sequential,
     dataset: Dataset,
     fit: partial[Iterator[tuple[int, dict[str, float]]]],
@@ -46,6 +49,7 @@ def train(
 
     Args:
         filters_every: epochs between two pictures of the first layer's filters.
+        backend: what the model computes with.
         model: trained in place; holds the best epoch's weights afterwards, or the last good ones.
         dataset: what it is trained, validated and tested on.
         fit: `convexp.training.fit`, everything but the model and the data bound to it.
@@ -71,12 +75,15 @@ def train(
     reproducers = Reproducers(tracker)
     start, step = perf_counter(), 0
     epochs, batch_size = fit.keywords["epochs"], fit.keywords["batch_size"]
-    with Progress(epochs, ceil(len(dataset.train) / batch_size)) as progress:
+    steps = ceil(len(dataset.train) / batch_size)
+    costs = Costs(model, backend, images=len(dataset.train), steps=steps)
+    with Progress(epochs, steps) as progress:
         try:
             for step, metrics in fit(model, dataset):
                 compared = [] if shadow is None else shadow.take()
                 parity = {f"parity/{c.layer}.{t}": e for c in compared for t, e in c.errors.items()}
-                record(step, {**metrics, **parity})
+                others = costs.of_epoch(metrics) if "epoch" in metrics else {}
+                record(step, {**metrics, **parity, **others})
                 progress.update(step, metrics)
                 for sentence in reproducers.keep(compared, step):
                     progress.say(sentence)

@@ -4,10 +4,16 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 
 from convexp.images import confusion_figure, rasterized
 
 NAMES = ("cat", "dog", "a $x$ and a $y$")
+
+
+def within(text: Text) -> bool:
+    """Does it stand in a cell?"""
+    return text.get_position()[0] <= 2
 
 
 def drawn(counts: list[list[int]] | np.ndarray, names: tuple[str, ...] = NAMES):  # type: ignore[no-untyped-def]
@@ -16,13 +22,13 @@ def drawn(counts: list[list[int]] | np.ndarray, names: tuple[str, ...] = NAMES):
 
 def test_the_counts_stand_in_their_cells_and_zeros_are_left_out() -> None:
     axes = drawn([[8, 2, 0], [0, 10, 0], [1, 0, 9]])
-    written = {text.get_position(): text.get_text() for text in axes.texts}
+    written = {text.get_position(): text.get_text() for text in axes.texts if within(text)}
     # x is the predicted class, y the true one
     assert written == {(0, 0): "8", (1, 0): "2", (1, 1): "10", (0, 2): "1", (2, 2): "9"}
     assert axes.yaxis_inverted()  # the first class is at the top
     assert [text.get_text() for text in axes.get_yticklabels()] == list(NAMES)
     assert [text.get_text() for text in axes.get_xticklabels()] == list(NAMES)
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted class", "true class")
+    assert [text.get_text() for text in axes.figure.texts] == ["predicted class", "true class"]
     assert axes.get_title() == "30 test images"
 
 
@@ -39,9 +45,8 @@ def test_a_cells_colour_is_its_share_of_the_row() -> None:
 
 def test_each_classes_accuracy_is_on_the_right() -> None:
     axes = drawn([[9, 1, 0], [1, 1, 0], [0, 0, 0]])
-    (right,) = axes.child_axes
-    # What has no image has no accuracy.
-    assert [text.get_text() for text in right.get_yticklabels()] == ["90 %", "50 %", ""]
+    right = [(t.get_position()[1], t.get_text()) for t in axes.texts if not within(t)]
+    assert right == [(0, "90 %"), (1, "50 %")]  # what has no image has no accuracy
 
 
 def test_names_are_not_read_as_formulas() -> None:
@@ -58,7 +63,8 @@ def test_what_cannot_be_read_is_left_out(classes: int, counted: bool, named: boo
     names = tuple(f"class {i}" for i in range(classes))
     figure = confusion_figure(np.eye(classes, dtype=int), names, title="x")
     axes = figure.axes[0]
-    assert bool(axes.texts) == counted
+    counts = [text for text in axes.texts if not text.get_text().endswith("%")]
+    assert bool(counts) == counted
     assert ("class 7" in [text.get_text() for text in axes.get_yticklabels()]) == named
     width, height = figure.get_size_inches()
     assert max(width, height) < 20
@@ -68,10 +74,12 @@ def test_what_cannot_be_read_is_left_out(classes: int, counted: bool, named: boo
         assert all(above.y0 >= below.y1 - 1 for above, below in pairwise(boxes))
 
 
-@pytest.mark.parametrize("classes", [1, 2, 10])
-def test_everything_is_within_the_figure(classes: int) -> None:
-    names = tuple(f"automobile {i}" for i in range(classes))
-    figure = confusion_figure(np.full((classes, classes), 123_456), names, title="x" * 30)
+@pytest.mark.parametrize("name", ["a", "automobile", "WWWWWW", "a name that goes on and on and on"])
+@pytest.mark.parametrize("classes", [1, 2, 10, 30])
+def test_everything_is_within_the_figure(classes: int, name: str) -> None:
+    names = tuple(f"{name} {i}" for i in range(classes))
+    title = "10,000 validation images, 100.0 % right"
+    figure = confusion_figure(np.full((classes, classes), 123_456), names, title=title)
     picture = rasterized(figure)
     for edge in (picture[0], picture[-1], picture[:, 0], picture[:, -1]):
         assert (edge == 255).all()

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import io
+
 import numpy as np
 from matplotlib.figure import Figure
+from PIL import Image
 
-from convexp.images import rasterized, upscale
+from convexp.images import as_png, rasterized, upscale
 
 
 def test_upscale_repeats_whole_pixels() -> None:
@@ -23,3 +26,9 @@ def test_a_figures_pixels_are_its_own() -> None:
     assert (picture.shape, picture.dtype) == ((50, 100, 3), np.uint8)
     assert (picture == [255, 0, 0]).all()
     assert picture.flags.owndata
+
+
+def test_a_png_has_the_same_pixels(rng: np.random.Generator) -> None:
+    picture = rng.integers(256, size=(5, 7, 3)).astype(np.uint8)
+    file = io.BytesIO(as_png(picture))
+    np.testing.assert_array_equal(np.asarray(Image.open(file)), picture)

@@ -31,6 +31,7 @@ def test_the_captions_say_what_it_is_what_it_is_taken_for_and_how_probable() -> 
         probabilities=[0.0001, 0.25, 0.5, 0.0],
     )
     texts = [(text.get_text(), text.get_color()) for text in figure.axes[0].texts]
+    assert texts.pop(0)[0].startswith("true class → predicted class")
     assert texts == [
         ("cat → dog", "black"),
         ("< 0.1 %", "tab:red"),

@@ -15,12 +15,13 @@ from convexp.images.confusion import confusion_figure
 from convexp.images.curves import History, learning_curves
 from convexp.images.filters import filter_grid
 from convexp.images.photographs import filtered_figure, picture_format, square
-from convexp.images.picture import Picture, rasterized, upscale
+from convexp.images.picture import Picture, as_png, rasterized, upscale
 from convexp.images.worst import worst_figure
 
 __all__ = [
     "History",
     "Picture",
+    "as_png",
     "confusion_figure",
     "filter_grid",
     "filtered_figure",

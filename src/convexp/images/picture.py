@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
@@ -34,3 +35,12 @@ def rasterized(figure: Figure) -> Picture:
     canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba(), np.uint8)[..., :3].copy()
+
+
+def as_png(picture: Picture) -> bytes:
+    """The bytes of a PNG file with these pixels."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "png")
+    return file.getvalue()

@@ -18,6 +18,7 @@ DPI = 200
 PIXELS = 128  # of the picture's hundredths of an inch, for an image's longer side, at least
 GAP, CAPTION = 0.16, 0.36  # inches between two images, and of the two lines below one
 LONGEST = 14  # letters of a class in a caption
+HEADING = "true class → predicted class, and how probable the model finds the true one"
 
 
 def worst_figure(
@@ -50,15 +51,18 @@ def worst_figure(
     height, width = (size * ceil(PIXELS / max(H, W)) / 100 for size in (H, W))
     across, down = max(width, PIXELS / 100) + GAP, height + CAPTION + GAP
     columns = min(COLUMNS, n)
-    size = (columns * across + GAP, ceil(n / columns) * down + GAP)
+    head = 0.24 if columns > 2 else 0.0  # where there is room for the heading
+    size = (columns * across + GAP, ceil(n / columns) * down + GAP + head)
     figure = Figure(figsize=size, dpi=DPI)
     axes = figure.add_axes((0, 0, 1, 1))  # whose unit is the inch
     axes.axis("off")
     colours = images if C == 3 else images.mean(axis=1, keepdims=True).round().astype(np.uint8)
     pixels = np.broadcast_to(colours.transpose(0, 2, 3, 1), (n, H, W, 3))
     words: dict[str, Any] = {"ha": "center", "va": "top", "fontsize": 6.5, "parse_math": False}
+    if head:
+        axes.text(size[0] / 2, GAP, HEADING, color="0.4", **words)
     for i, image in enumerate(pixels):
-        middle, top = GAP + (i % columns + 0.5) * across - GAP / 2, GAP + i // columns * down
+        middle, top = GAP + (i % columns + 0.5) * across - GAP / 2, GAP + i // columns * down + head
         place = (middle - width / 2, middle + width / 2, top + height, top)
         axes.imshow(image, extent=place, interpolation="nearest")
         right = true[i] == predicted[i]

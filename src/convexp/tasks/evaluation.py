@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convexp.datasets import Dataset
-from convexp.images import confusion_figure, rasterized, worst_figure
+from convexp.images import as_png, confusion_figure, rasterized, worst_figure
 from convexp.losses import Labels
 from convexp.models import Sequential
 from convexp.ops.shapes import Array
@@ -64,8 +64,9 @@ def record_evaluation(
         predicted=[names[i] for i in guesses[worst]],
         probabilities=likely[worst].tolist(),
     )
-    tracker.figure("worst.png", figure)
-    tracker.image("worst/images", rasterized(figure), step)
+    picture = rasterized(figure)  # once: drawing takes a tenth of a second
+    tracker.artifact("worst.png", as_png(picture))
+    tracker.image("worst/images", picture, step)
     if part == "val":
         return {}
     measured = {"test/accuracy": result.accuracy, "test/loss": result.loss}

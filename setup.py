@@ -1,5 +1,6 @@
 """The packages and extension modules; everything else about the build is in pyproject.toml."""
 
+import json
 import os
 import sys
 import tempfile
@@ -12,6 +13,8 @@ from setuptools.command.build_ext import build_ext
 
 SOURCE = Path("src")
 FOLDERS = [SOURCE / "convexp", SOURCE / "convexp" / "ops" / "fast"]
+
+TELLS = "convexp.ops.fast._kernels"  # how it was built
 
 # CONVEXP_SANITIZE=address builds with a sanitizer of the compiler's; `make sanitize` runs it.
 SANITIZE = os.environ.get("CONVEXP_SANITIZE")
@@ -68,6 +71,19 @@ def openmp_flags(compiler):
     return [], []
 
 
+def told_flags(compiler, own):
+    """All flags that extensions are compiled with, for `convexp.ops.fast.build_info` to tell.
+
+    Those that name a file or a folder are left out: they say where something was built, not how.
+    """
+    given = getattr(compiler, "compiler_so", None) or [
+        "",
+        *getattr(compiler, "compile_options", ()),
+    ]
+    words = [*given[1:], *own, *(["boundscheck"] if DEBUG else [])]
+    return " ".join(word for word in words if not {"/", "\\"} & set(word[1:]))
+
+
 class BuildExt(build_ext):
     """build_ext that adds the OpenMP flags of the compiler at hand."""
 
@@ -80,7 +96,10 @@ class BuildExt(build_ext):
         if SANITIZE:
             optimize += [f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer", "-g"]
             link_flags = [*link_flags, f"-fsanitize={SANITIZE}"]
+        flags = json.dumps(told_flags(self.compiler, optimize + compile_flags))
         for extension in self.extensions:
+            if extension.name == TELLS:
+                extension.define_macros.append(("CONVEXP_FLAGS", flags))  # a string of C's
             extension.extra_compile_args += optimize + compile_flags
             extension.extra_link_args += link_flags
         super().build_extensions()

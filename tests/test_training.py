@@ -1,6 +1,10 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+import pickle
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,7 +19,7 @@ from convexp.ops.timing import Clock, timed
 from convexp.optimizers import SGD, Adam
 from convexp.plugins import load
 from convexp.schedules import constant, exponential
-from convexp.training import DivergedError, evaluate, fit, shuffled_batches
+from convexp.training import DivergedError, assess, evaluate, fit, predict, shuffled_batches
 
 Record = list[tuple[int, dict[str, float]]]
 
@@ -49,6 +53,7 @@ def training(model: Sequential, data: Dataset, **changes: Any) -> Iterator[tuple
         "epochs": 3,
         "batch_size": 25,
         "num_train_samples": 1000,
+        "on_divergence": "fail",
     }
     return fit(model, data, **(given | changes))
 
@@ -140,8 +145,7 @@ def test_the_best_weights_are_kept_not_the_last(tiny: Dataset, ops: Ops) -> None
 
 
 def test_without_validation_images_the_last_weights_stay(tiny: Dataset, ops: Ops) -> None:
-    nothing = Split(tiny.val.images[:0], tiny.val.labels[:0])
-    data = Dataset("t", tiny.train, nothing, tiny.test, tiny.mean, tiny.class_names, "")
+    data = without_validation(tiny)
     model, last = net(data, ops), None
     for _, metrics in training(model, data):
         assert "val/accuracy" not in metrics
@@ -150,10 +154,138 @@ def test_without_validation_images_the_last_weights_stay(tiny: Dataset, ops: Ops
     np.testing.assert_array_equal(model.parameters["conv1.w"], last["conv1.w"])
 
 
-def test_a_diverged_loss_stops_the_training(tiny: Dataset, ops: Ops) -> None:
-    run = training(net(tiny, ops), tiny, optimizer=SGD(learning_rate=1e30, ops=ops))
-    with pytest.raises(DivergedError, match=r"the loss is (nan|inf) at step \d"):
+def test_a_diverged_loss_ends_the_training(tiny: Dataset, ops: Ops) -> None:
+    model = net(tiny, ops)
+    before = model.snapshot()
+    run = training(model, tiny, optimizer=SGD(learning_rate=1e30, ops=ops))
+    with pytest.raises(DivergedError, match=r"the loss is (nan|inf) at step \d") as caught:
         list(run)
+    assert re.fullmatch(r"train/loss at step \d", caught.value.where)
+    assert caught.value.fatal
+    assert same(model.snapshot(), before)
+
+
+def test_whether_it_is_fatal_is_configured_and_travels_with_the_error(tiny: Dataset) -> None:
+    ops = load("fast")
+    optimizer = SGD(learning_rate=1e30, ops=ops)
+    run = training(net(tiny, ops), tiny, optimizer=optimizer, on_divergence="stop")
+    with pytest.raises(DivergedError) as caught:
+        list(run)
+    assert not caught.value.fatal
+    travelled = pickle.loads(pickle.dumps(caught.value))  # as from a launcher's worker
+    assert (str(travelled), vars(travelled)) == (str(caught.value), vars(caught.value))
+
+
+def same(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> bool:
+    return all(np.array_equal(array, other[name]) for name, array in one.items())
+
+
+class Breaks:
+    """The softmax loss, until it has seen so many batches of a size: then it is not a number."""
+
+    def __init__(self, *, after: int, size: int) -> None:
+        self.left, self.size = after, size
+
+    def __call__(self, scores: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarray]:
+        loss, dscores = softmax(scores, labels)
+        self.left -= len(labels) == self.size
+        return (loss if self.left >= 0 else math.nan), dscores
+
+
+def until_it_diverges(
+    model: Sequential, data: Dataset, **changes: Any
+) -> tuple[list[tuple[int, dict]], list[dict[str, np.ndarray]], DivergedError]:
+    """What is yielded, the weights at each of those times, and the error."""
+    record, weights = [], []
+    try:
+        for step, metrics in training(model, data, **changes):
+            record.append((step, metrics))
+            weights.append(model.snapshot())
+    except DivergedError as error:
+        return record, weights, error
+    pytest.fail("it was to diverge")
+
+
+def test_the_weights_of_the_best_epoch_outlive_a_divergence(tiny: Dataset) -> None:
+    model = net(tiny, load("fast"))
+    # Batches of 25, 25 and 10 images: the fourth epoch's last.
+    record, weights, error = until_it_diverges(model, tiny, epochs=9, loss=Breaks(after=3, size=10))
+    assert error.where == "train/loss at step 12"
+    assert [step for step, _ in record][-1] == 11
+    epochs = [
+        (metrics["val/accuracy"], i) for i, (_, metrics) in enumerate(record) if "epoch" in metrics
+    ]
+    best = max(epochs[1:], key=lambda pair: pair[0])[1]  # the first of equals
+    assert same(model.snapshot(), weights[best])
+    assert not same(weights[best], weights[-1])
+
+
+def without_validation(data: Dataset) -> Dataset:
+    return replace(data, val=Split(data.val.images[:0], data.val.labels[:0]))
+
+
+@pytest.mark.parametrize(("last", "kept"), [(59, 0), (70, 60), (99, 60), (100, 99), (119, 99)])
+def test_without_validation_the_last_good_weights_are_a_copy_of_not_long_ago(
+    tiny: Dataset, last: int, kept: int
+) -> None:
+    data, model = without_validation(tiny), net(tiny, load("fast"))
+    # Epochs of 60 steps; copies are made after them, and before the hundredth update.
+    loss = Breaks(after=last, size=1)
+    record, weights, error = until_it_diverges(model, data, loss=loss, batch_size=1)
+    assert error.where == f"train/loss at step {last + 1}"
+    at = max(i for i, (step, _) in enumerate(record) if step == kept)
+    assert same(model.snapshot(), weights[at])
+
+
+def test_a_validation_loss_that_is_not_finite_is_a_divergence(tiny: Dataset) -> None:
+    model = net(tiny, load("fast"))
+    # 20 images are validated before the first epoch and after each.
+    record, weights, error = until_it_diverges(model, tiny, loss=Breaks(after=2, size=20))
+    assert error.where == "val/loss at step 6"
+    assert str(error).startswith("the validation loss is nan at step 6; ")
+    assert [metrics["epoch"] for _, metrics in record if "epoch" in metrics] == [0, 1]
+    assert same(model.snapshot(), weights[4])  # of the untrained net, of three steps, of the epoch
+
+
+def test_weights_without_a_finite_loss_are_none_to_start_from(tiny: Dataset) -> None:
+    model = net(tiny, load("fast"))
+    model.parameters["affine2.w"][...] *= np.float32(1e38)
+    model.parameters["affine1.b"][...] = 1e38
+    record, _, error = until_it_diverges(model, tiny)
+    assert record == []
+    assert error.where == "train/loss at step 0"
+
+
+class Spoils(SGD):
+    """SGD that makes a bias infinite by its last update, so that no score is: a class is out."""
+
+    taken = 0
+
+    def update(self, parameters: Any, gradients: Any, *, learning_rate: float) -> None:
+        super().update(parameters, gradients, learning_rate=learning_rate)
+        self.taken += 1
+        if self.taken == 6:
+            parameters["affine1.b"][0] = -np.inf
+
+
+def test_a_weight_that_is_not_finite_is_a_divergence_whatever_the_loss(tiny: Dataset) -> None:
+    ops = load("fast")
+    model = net(tiny, ops)
+    _, weights, error = until_it_diverges(
+        model, tiny, optimizer=Spoils(learning_rate=1e-3, ops=ops)
+    )
+    assert error.where == "affine1.b at step 6"
+    assert "a value of affine1.b is not finite at step 6" in str(error)
+    assert all(np.isfinite(array).all() for array in model.snapshot().values())
+    assert same(model.snapshot(), weights[4])
+
+
+def test_nothing_that_is_not_finite_is_yielded_and_nothing_warns(tiny: Dataset, ops: Ops) -> None:
+    model = net(tiny, ops)
+    record, _, _ = until_it_diverges(
+        model, tiny, optimizer=SGD(learning_rate=1e12, ops=ops), batch_size=60, epochs=20
+    )
+    assert all(math.isfinite(value) for _, metrics in record for value in metrics.values())
 
 
 def test_evaluation_is_that_of_the_scores(tiny: Dataset, ops: Ops) -> None:
@@ -163,6 +295,10 @@ def test_evaluation_is_that_of_the_scores(tiny: Dataset, ops: Ops) -> None:
     whole = evaluate(model, tiny, tiny.val, loss=softmax)
     assert whole.accuracy == np.mean(scores.argmax(axis=1) == y)
     assert whole.loss == pytest.approx(softmax(scores, y)[0], rel=1e-5)
+    found, labels = predict(model, tiny, tiny.val, batch_size=20)
+    np.testing.assert_array_equal(found, scores)
+    np.testing.assert_array_equal(labels, y)
+    assert assess(scores, y, loss=softmax) == whole
     pieces = evaluate(model, tiny, tiny.val, loss=softmax, batch_size=7)
     assert pieces.accuracy == whole.accuracy
     assert pieces.loss == pytest.approx(whole.loss, rel=1e-5)

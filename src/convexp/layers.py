@@ -1,4 +1,4 @@
-"""The layers: one class each, with the same four things in the same order.
+"""The layers: one class each, with the same five things in the same order.
 
 - ``__init__(input_shape, *, ...)`` takes the shape of one example (without N), makes the
   parameters, and sets ``output_shape``; a size that does not fit is a ValueError here, before
@@ -8,6 +8,7 @@
   parameters; ``dx`` may be None where it is not needed
 - ``op`` names the table's op that it calls, None if it calls none; ``ops`` is that table, and
   may be exchanged for another (`convexp.models.Sequential.equip`)
+- ``flops`` of the forward pass on one image, of what multiplies matrices (`convexp.ops.flops`)
 - ``parameters`` are trained; ``state`` (running averages) is kept with them but not trained. A
   parameter named ``w`` is a weight: it, and nothing else, is decayed and regularized.
 
@@ -25,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convexp.ops import Ops, relu
+from convexp.ops.flops import affine_flops, conv_flops
 from convexp.ops.shapes import (
     Array,
     Pair,
@@ -45,6 +47,7 @@ class Layer(ABC):
 
     op: ClassVar[str | None] = None
     ops: Ops
+    flops: float = 0.0
 
     def __init__(self, output_shape: Shape) -> None:
         self.output_shape = output_shape
@@ -91,6 +94,7 @@ class Affine(Layer):
     ) -> None:
         w_shape = (*input_shape, num_outputs)
         super().__init__(affine_shape((1, *input_shape), w_shape, w_shape[1:])[1:])
+        self.flops = affine_flops((1, *input_shape), w_shape)
         self.parameters = {
             "w": normal(w_shape, weight_scale, rng, dtype),
             "b": np.zeros(num_outputs, dtype),
@@ -144,6 +148,7 @@ class Conv(Layer):
         w_shape = (num_filters, input_shape[0], *as_pair(filter_size, "filter_size", least=1))
         y_shape = conv_shape((1, *input_shape), w_shape, w_shape[:1], stride=stride, pad=pad)
         super().__init__(y_shape[1:])
+        self.flops = conv_flops((1, *input_shape), w_shape, stride=stride, pad=pad)
         self.parameters = {
             "w": normal(w_shape, weight_scale, rng, dtype),
             "b": np.zeros(num_filters, dtype),

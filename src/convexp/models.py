@@ -96,9 +96,7 @@ class Sequential:
         """Gradients of the loss, under the names of `parameters`, without the penalty's."""
         dy: Any = dscores
         gradients: Gradients = {}
-        way = list(zip(self.layers.items(), caches, strict=True))
-        # Nobody asks for the gradient of the images: the way back ends at the first parameters.
-        first = next((i for i, ((_, layer), _) in enumerate(way) if layer.parameters), len(way))
+        way, first = list(zip(self.layers.items(), caches, strict=True)), self._first
         for i in reversed(range(first, len(way))):
             (name, layer), cache = way[i]
             dx, own = layer.backward(dy, cache, need_dx=i > first)
@@ -106,6 +104,24 @@ class Sequential:
             dy = dx
             gradients.update({f"{name}.{key}": gradient for key, gradient in own.items()})
         return gradients
+
+    @property
+    def _first(self) -> int:
+        """Where the way back ends: nobody asks for the gradient of what the first parameters see,
+        which is that of the images."""
+        return next(
+            (i for i, x in enumerate(self.layers.values()) if x.parameters), len(self.layers)
+        )
+
+    def flops(self) -> dict[str, tuple[float, float]]:
+        """Of one image in training, forward and backward, by the name of each layer that multiplies
+        matrices (see `convexp.ops.flops`)."""
+        return {
+            # Backward makes two products of each of forward's: dw, and dx where it is needed.
+            name: (layer.flops, layer.flops * (2 if i > self._first else 1))
+            for i, (name, layer) in enumerate(self.layers.items())
+            if layer.flops
+        }
 
     def predict(self, x: Array) -> Array:
         """Scores ``(N, K)`` in evaluation mode; no layer's cache outlives the layer's turn."""

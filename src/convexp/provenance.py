@@ -19,8 +19,11 @@ from convexp.plugins.registry import find
 def tags(
     config: Mapping[str, Any], backend: Selection, threads: int, model: Sequential | None
 ) -> dict[str, str]:
-    """Tags of a run: the backend and its version, who serves each op and each layer, the number
-    of threads, the dtype, the processor, and the versions of what computes.
+    """Tags of a run: the backend, its version and how it was built, who serves each op and each
+    layer, the number of threads, the dtype, the processor, and the versions of what computes.
+
+    ``build.fingerprint`` is the same as long as none of the backend's files changes; what else
+    there is of ``build...`` is what the backend tells of itself.
 
     Args:
         config: the resolved configuration.
@@ -33,6 +36,8 @@ def tags(
     return {
         "backend": str(config["backend"]["name"]),
         "backend.version": f"{main.distribution} {main.version}",
+        **{f"build.{name}": word for name, word in main.build_info().items()},
+        "build.fingerprint": main.fingerprint(),
         **{f"ops.{op}": backend.server(op) for op in OP_NAMES},
         **{
             f"layers.{name}": backend.of(name).service(layer.op)

@@ -142,19 +142,19 @@ def print_summary(
     """
     console = console or Console()
     last = {name: points[-1][1] for name, points in history.items()}
-    speed = median(value for _, value in history["images_per_second"])
     if tracker.job is not None:
         results = [f"{name} {last[name]:.4f}" for name in SUMMARIZED.values() if name in last]
-        pace = [f"{speed:,.0f} images/s", f"{seconds:.1f} s"]
-        say(f"{tracker.job}: {', '.join([*results[:2], *pace])}", console)
+        say(f"{tracker.job}: {', '.join([*results[:2], f'{seconds:.1f} s'])}", console)
         return
     lines = {label: f"{last[name]:.4f}" for label, name in SUMMARIZED.items() if name in last}
-    lines["speed"] = f"{speed:,.0f} images/s (median of the epochs), {seconds:.1f} s in all"
-    lines["milliseconds a step"] = ", ".join(
-        f"{name.removeprefix('time/')} {value:.2f}"
-        for name, value in last.items()
-        if name.startswith("time/")
-    )
+    if "images_per_second" in last:  # else no epoch was completed
+        speed = median(value for _, value in history["images_per_second"])
+        lines["speed"] = f"{speed:,.0f} images/s (median of the epochs), {seconds:.1f} s in all"
+        lines["milliseconds a step"] = ", ".join(
+            f"{name.removeprefix('time/')} {value:.2f}"
+            for name, value in last.items()
+            if name.startswith("time/")
+        )
     parity = {n: max(v for _, v in p) for n, p in history.items() if n.startswith("parity/")}
     if parity:
         worst = max(parity, key=parity.__getitem__)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from math import ceil, isfinite
 from time import perf_counter
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from pydantic import PositiveInt
@@ -29,9 +29,27 @@ Loss = Callable[[Array, Labels], tuple[float, Array]]
 Schedule = Callable[[int], float]
 """``epoch -> factor``: see `convexp.schedules`."""
 
+Indices = np.ndarray[tuple[int], np.dtype[np.intp]]
+"""Which images of a part, ``(n,)``."""
+
+
+OnDivergence = Literal["fail", "stop"]
+"""What is to become of a training that diverges."""
+
+STEPS_BETWEEN_COPIES = 100  # of the weights, while no epoch has been the best
+
 
 class DivergedError(UserError):
-    """The loss is no longer a finite number; more steps cannot mend that."""
+    """A loss or a weight is no longer a finite number; more steps cannot mend that.
+
+    Attributes:
+        where: what and when, ``train/loss at step 12``.
+        fatal: whether that fails the run; else its results so far are what comes out.
+    """
+
+    def __init__(self, sentence: str, *, where: str = "", fatal: bool = True) -> None:
+        super().__init__(sentence)  # alone, so that the error can be pickled
+        self.where, self.fatal = where, fatal
 
 
 class Evaluation(NamedTuple):
@@ -53,6 +71,7 @@ def fit(
     epochs: PositiveInt,
     batch_size: PositiveInt,
     num_train_samples: PositiveInt,
+    on_divergence: OnDivergence,
 ) -> Iterator[tuple[int, dict[str, float]]]:
     """Train, yielding ``(step, metrics)``; steps count the updates made, from 1.
 
@@ -71,32 +90,50 @@ def fit(
         epochs: how many times the training images are gone through.
         batch_size: images a step.
         num_train_samples: on how many training images an epoch's accuracy is measured.
+        on_divergence: whether a DivergedError is fatal (``fail``) or not (``stop``), which is for
+            its catcher to heed: this generator ends by it in any case.
 
     Yields:
         After each step ``train/loss`` (with the penalty). After each epoch, under the number of
         its last step, also ``train/accuracy``, ``val/accuracy`` and ``val/loss`` (without the
         penalty), ``epoch``, ``learning_rate``, ``images_per_second`` (of the steps alone) and the
         clock's ``time/...``. Without validation images there are no ``val/...``, and the weights
-        of the last epoch stay.
+        of the last epoch stay. All of them are finite.
 
     Raises:
-        DivergedError: the loss is infinite or not a number.
+        DivergedError: a loss, or after an epoch a weight, is infinite or not a number. The model
+            then holds its last good weights: those of the best epoch so far; where none has been
+            validated, those of the last epoch, or of the last step since that divides by 100.
     """
-    best: dict[str, Array] | None = None
-    best_accuracy, step = -1.0, 0
+    good = model.snapshot()
+    best_accuracy, step, rate = -1.0, 0, optimizer.learning_rate
+
+    def diverged(name: str, what: str) -> DivergedError:
+        model.restore(good)
+        return DivergedError(
+            f"{what} at step {step}; a lower learning rate than {rate:g} or a smaller weight "
+            "scale may keep it finite",
+            where=f"{name} at step {step}",
+            fatal=on_divergence == "fail",
+        )
 
     def accuracies() -> dict[str, float]:
         size = min(num_train_samples, len(dataset.train))
         sample = rng.choice(len(dataset.train), size, replace=False)
-        train = evaluate(model, dataset, dataset.train, loss=loss, indices=sample)
-        if not len(dataset.val):
-            return {"train/accuracy": train.accuracy}
-        val = evaluate(model, dataset, dataset.val, loss=loss)
-        return {
-            "train/accuracy": train.accuracy,
-            "val/accuracy": val.accuracy,
-            "val/loss": val.loss,
-        }
+        with np.errstate(over="ignore", invalid="ignore"):
+            train = evaluate(model, dataset, dataset.train, loss=loss, indices=sample)
+            val = evaluate(model, dataset, dataset.val, loss=loss) if len(dataset.val) else None
+        for name, array in (model.parameters | model.state).items():
+            if not np.isfinite(array).all():
+                raise diverged(name, f"a value of {name} is not finite")
+        metrics = {"train/accuracy": train.accuracy}
+        if not isfinite(train.loss):
+            raise diverged("train/loss", f"the loss is {train.loss}")
+        if val is not None:
+            if not isfinite(val.loss):
+                raise diverged("val/loss", f"the validation loss is {val.loss}")
+            metrics |= {"val/accuracy": val.accuracy, "val/loss": val.loss}
+        return metrics
 
     yield step, {"epoch": 0.0, **accuracies()}
     for epoch in range(epochs):
@@ -110,20 +147,20 @@ def fit(
             # A net that diverges overflows on its way; the loss is what tells, below.
             with np.errstate(over="ignore", invalid="ignore"):
                 value, gradients = loss_and_gradients(model, x, y, loss)
-            step += 1
-            if not isfinite(value):
-                raise DivergedError(
-                    f"the loss is {value} at step {step}; a lower learning rate than {rate:g} "
-                    "or a smaller weight scale may keep it finite"
-                )
-            optimizer.update(model.parameters, gradients, learning_rate=rate)
+                step += 1
+                if not isfinite(value):
+                    raise diverged("train/loss", f"the loss is {value}")
+                if best_accuracy < 0 and step % STEPS_BETWEEN_COPIES == 0:
+                    good = model.snapshot()
+                optimizer.update(model.parameters, gradients, learning_rate=rate)
             seconds += perf_counter() - start
             yield step, {"train/loss": value}
         # The clock is read before the evaluation, whose forward passes are not the steps'.
         costs = clock.milliseconds(steps=len(batches))
         metrics = accuracies()
-        if metrics.get("val/accuracy", -1.0) > best_accuracy:
-            best, best_accuracy = model.snapshot(), metrics["val/accuracy"]
+        accuracy = metrics.get("val/accuracy", -1.0)
+        if accuracy > best_accuracy or not len(dataset.val):
+            good, best_accuracy = model.snapshot(), accuracy
         yield (
             step,
             {
@@ -134,8 +171,7 @@ def fit(
                 **costs,
             },
         )
-    if best is not None:
-        model.restore(best)
+    model.restore(good)
 
 
 def loss_and_gradients(
@@ -165,10 +201,10 @@ def evaluate(
     split: Split,
     *,
     loss: Loss,
-    indices: np.ndarray[tuple[int], np.dtype[np.intp]] | None = None,
+    indices: Indices | None = None,
     batch_size: int = 500,
 ) -> Evaluation:
-    """Accuracy and mean loss (without the penalty) in evaluation mode.
+    """Accuracy and mean loss (without the penalty) in evaluation mode: `predict` and `assess`.
 
     Args:
         model: the network.
@@ -181,22 +217,39 @@ def evaluate(
     Raises:
         ValueError: there are no images to evaluate on.
     """
+    found = predict(model, dataset, split, indices=indices, batch_size=batch_size)
+    return assess(*found, loss=loss)
+
+
+def predict(
+    model: Sequential,
+    dataset: Dataset,
+    split: Split,
+    *,
+    indices: Indices | None = None,
+    batch_size: int = 500,
+) -> tuple[Array, Labels]:
+    """The scores ``(N, K)`` of a part's images in evaluation mode, and their labels ``(N,)``.
+
+    Arguments and errors as `evaluate`'s.
+    """
     if indices is None:
         indices = np.arange(len(split))
     if not len(indices):
         raise ValueError("an accuracy needs at least one image")
-    correct, total = 0, 0.0
+    scores = []
     for batch in np.array_split(indices, ceil(len(indices) / batch_size)):
-        x, y = dataset.batch(split, batch, model.dtype)
-        scores = model.predict(x)
-        correct += int(np.count_nonzero(scores.argmax(axis=1) == y))
-        total += loss(scores, y)[0] * len(batch)
-    return Evaluation(correct / len(indices), total / len(indices))
+        x, _ = dataset.batch(split, batch, model.dtype)
+        scores.append(model.predict(x))
+    return np.concatenate(scores), split.labels[indices]
 
 
-def shuffled_batches(
-    size: int, batch_size: int, rng: np.random.Generator
-) -> list[np.ndarray[tuple[int], np.dtype[np.intp]]]:
+def assess(scores: Array, labels: Labels, *, loss: Loss) -> Evaluation:
+    """Accuracy and mean loss of at least one image, from its scores ``(N, K)`` and label."""
+    return Evaluation(float(np.mean(scores.argmax(axis=1) == labels)), loss(scores, labels)[0])
+
+
+def shuffled_batches(size: int, batch_size: int, rng: np.random.Generator) -> list[Indices]:
     """The indices below ``size`` in random order, cut into batches; the last may be smaller."""
     order = rng.permutation(size)
     return [order[i : i + batch_size] for i in range(0, size, batch_size)]

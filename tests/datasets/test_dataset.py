@@ -92,6 +92,8 @@ def test_the_digest_tells_splits_apart():
         ({"val": make_split(2, (2, 4, 3))}, r"val.*\(2, 4, 3\).*\(2, 3, 4\)"),
         ({"test": make_split(0, (1, 3, 4))}, r"test.*\(1, 3, 4\).*\(2, 3, 4\)"),
         ({"class_names": ("a", "b")}, "2 class names.*go up to 2"),
+        ({"class_names": ("a", "b", "a")}, r"different names, not \('a', 'b', 'a'\)"),
+        ({"class_names": ("a", "", "b")}, "different names"),
         ({"mean": np.zeros((3, 4))}, r"mean image.*\(2, 3, 4\).*\(3, 4\)"),
         ({"mean": np.zeros((2, 3, 4), np.float32)}, "float64.*float32"),
     ],

@@ -17,9 +17,9 @@ import numpy as np
 from pydantic import NonNegativeInt, PositiveInt
 
 from convexp.config import build
-from convexp.layers import Affine, Conv
 from convexp.models import DType, Sequential
 from convexp.ops import Ops
+from convexp.ops.flops import conv_flops
 from convexp.ops.shapes import conv_shape, max_pool_shape
 from convexp.plugins import naive
 
@@ -94,7 +94,7 @@ def conv(
     """
     x_shape, w_shape = (batch, *x), (w[0], x[0], *w[1:])
     y_shape = conv_shape(x_shape, w_shape, w_shape[:1], stride=stride, pad=pad)
-    product = 2.0 * math.prod(y_shape) * math.prod(w_shape[1:])
+    product = conv_flops(x_shape, w_shape, stride=stride, pad=pad)
     size_x, size_w, size_y = map(math.prod, (x_shape, w_shape, y_shape))
     size_w += w[0]  # and the biases
     moved = {
@@ -196,9 +196,10 @@ def network(
         dtype: of all arrays.
     """
     values = {"model": model, "image": image, "num_classes": num_classes, "dtype": dtype}
-    first, others = _products(values)
-    # Backward makes two products of each of forward's, but no gradient of the images.
-    flops = {"step": 2 * first + 3 * others, "evaluation": first + others, "memory": 0.0}
+    passes = sequential(values, naive.ops).flops().values()
+    forward = sum(flops for flops, _ in passes)
+    backward = sum(flops for _, flops in passes)
+    flops = {"step": forward + backward, "evaluation": forward, "memory": 0.0}
     return [
         Case(
             name=name,
@@ -225,24 +226,6 @@ def epoch(
     values = {"model": model, "optimizer": optimizer, "dataset": dataset, "batch": batch}
     values |= {"dtype": dtype}
     return [Case(name=name, kind="epoch", values=values, versus=versus, once=True, full_only=True)]
-
-
-def _products(values: Node) -> tuple[float, float]:
-    """Flops of a forward pass on one image: of the first layer that multiplies, of all others."""
-    network = sequential(values, naive.ops)
-    shape, flops = tuple(values["image"]), []
-    for layer in network.layers.values():
-        if isinstance(layer, (Affine, Conv)):
-            w = layer.parameters["w"]
-            places = 1
-            if isinstance(layer, Conv):  # whose own output a pool may hide
-                y_shape = conv_shape(
-                    (1, *shape), w.shape, w.shape[:1], stride=layer.stride, pad=layer.pad
-                )
-                places = math.prod(y_shape[2:])
-            flops.append(2.0 * w.size * places)
-        shape = layer.output_shape
-    return flops[0], sum(flops[1:])
 
 
 def sequential(values: Node, ops: Ops) -> Sequential:

@@ -77,7 +77,7 @@ class Dataset:
         val: the part to choose by.
         test: the part to look at once.
         mean: float64, ``(C, H, W)``, what `batch` subtracts: the mean image of ``train``, or zeros.
-        class_names: the classes' names, in the order of the labels.
+        class_names: the classes' names, in the order of the labels; no two are the same.
         source: where the images come from, in words or as a URL.
 
     Raises:
@@ -106,6 +106,10 @@ class Dataset:
                     f"{self.name} has {self.num_classes} class names, "
                     f"but its {part} labels go up to {split.labels.max()}"
                 )
+        if len(set(self.class_names)) < self.num_classes or "" in self.class_names:
+            raise ValueError(
+                f"the classes of {self.name} must have different names, not {self.class_names}"
+            )
         if self.mean.dtype != np.float64 or self.mean.shape != self.input_shape:
             raise ValueError(
                 f"the mean image of {self.name} must be float64 of the shape {self.input_shape}, "

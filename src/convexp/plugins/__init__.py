@@ -14,7 +14,8 @@
 
 A distribution takes part by entry points, and there is nothing else to learn:
 
-- group ``convexp.backends``: ``mine = "my_package.ops:ops"``, an `convexp.ops.Ops` value;
+- group ``convexp.backends``: ``mine = "my_package.ops:ops"``, an `convexp.ops.Ops` value; a
+  function ``build_info() -> dict`` in the same module tells each run how it was built;
 - group ``convexp.configs``: ``mine = "my_package.conf"``, a package of YAML laid out like
   ``conf/``.
 """

@@ -14,12 +14,22 @@ if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault(*SPINS)
 
 try:
-    from convexp.ops.fast import affine, batchnorm, conv, max_pool, sandwiches, updates
+    from convexp.ops.fast import (
+        affine,
+        batchnorm,
+        build_info,
+        conv,
+        max_pool,
+        sandwiches,
+        updates,
+    )
 except ImportError as error:
     raise ImportError(
         f"the fast backend is missing or broken ({error}); build it by `pip install -e .` in a "
         "checkout, or reinstall convexp"
     ) from error
+
+__all__ = ["build_info", "ops"]
 
 ops = dataclasses.replace(
     naive.ops,

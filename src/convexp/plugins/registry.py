@@ -7,6 +7,7 @@ backend that is asked for is imported, so a broken one harms nobody who does not
 from __future__ import annotations
 
 import hashlib
+import sys
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
@@ -47,6 +48,24 @@ class Backend:
                 stat = file.stat()
                 digest.update(f"{file} {stat.st_size} {stat.st_mtime_ns}\n".encode())
         return digest.hexdigest()[:16]
+
+    def build_info(self) -> dict[str, str]:
+        """How the backend says that it was built; empty where it does not say.
+
+        Its module may have, beside the table, a function ``build_info() -> dict``, of which names
+        and words are recorded with each run. The module has been imported before.
+
+        Raises:
+            UserError: the function fails, or does not return a dict.
+        """
+        tell = getattr(sys.modules.get(self.entry_point.module), "build_info", None)
+        if tell is None:
+            return {}
+        try:
+            return {str(name): str(word) for name, word in tell().items()}
+        except Exception as error:  # a plugin's function may fail in any way
+            reason = f"{type(error).__name__}: {error}"
+            raise UserError(f"build_info() of {self} fails: {reason}") from error
 
     def __str__(self) -> str:
         return (

@@ -18,16 +18,20 @@ from convexp.images import filter_grid, learning_curves
 from convexp.layers import Conv
 from convexp.models import Sequential
 from convexp.ops.shapes import Array
+from convexp.plugins import Selection
 from convexp.plugins.shadow import Shadow
+from convexp.tasks.costs import Costs
+from convexp.tasks.evaluation import record_evaluation
 from convexp.tasks.reproducers import Reproducers
 from convexp.terminal import Progress, print_summary
 from convexp.tracking import Tracker
-from convexp.training import evaluate
+from convexp.training import DivergedError
 
 
 def train(
     *,
     filters_every: PositiveInt,
+    backend: Selection,
     model: Sequential,
     dataset: Dataset,
     fit: partial[Iterator[tuple[int, dict[str, float]]]],
@@ -40,9 +44,13 @@ def train(
     first call of a layer that is beyond the tolerance is kept as ``parity/<layer>.npz`` with the
     program that replays it, and the run is tagged.
 
+    A training that diverges is tagged ``convexp.diverged``; where that does not fail the run, all
+    this is recorded of its last good weights.
+
     Args:
         filters_every: epochs between two pictures of the first layer's filters.
-        model: trained in place; holds the best epoch's weights afterwards.
+        backend: what the model computes with.
+        model: trained in place; holds the best epoch's weights afterwards, or the last good ones.
         dataset: what it is trained, validated and tested on.
         fit: `convexp.training.fit`, everything but the model and the data bound to it.
         shadow: the backend beside those of the model; None without one.
@@ -50,9 +58,11 @@ def train(
 
     Returns:
         The best validation accuracy, which a sweeper may maximize; without validation images the
-        last training accuracy.
+        last training accuracy; 0 where no epoch was completed.
 
     Raises:
+        DivergedError: a loss is no longer finite, and that is to fail the run; the last good
+            weights have been kept.
         UserError: the shadow's results are too far from the run's, and it is to end that.
     """
     history: defaultdict[str, list[tuple[int, float]]] = defaultdict(list)
@@ -65,32 +75,42 @@ def train(
     reproducers = Reproducers(tracker)
     start, step = perf_counter(), 0
     epochs, batch_size = fit.keywords["epochs"], fit.keywords["batch_size"]
-    steps, quiet = ceil(len(dataset.train) / batch_size), tracker.job is not None
-    with Progress(epochs, steps, quiet=quiet) as progress:
-        for step, metrics in fit(model, dataset):
-            compared = [] if shadow is None else shadow.take()
-            parity = {f"parity/{c.layer}.{t}": e for c in compared for t, e in c.errors.items()}
-            record(step, {**metrics, **parity})
-            progress.update(step, metrics)
-            for sentence in reproducers.keep(compared, step):
-                progress.say(sentence)
-                if shadow is not None and shadow.stop:
-                    raise UserError(sentence)
-            if "epoch" in metrics and metrics["epoch"] % filters_every == 0:
-                _record_filters(model, tracker, step)
+    steps = ceil(len(dataset.train) / batch_size)
+    costs = Costs(model, backend, images=len(dataset.train), steps=steps)
+    with Progress(epochs, steps, quiet=tracker.job is not None) as progress:
+        try:
+            for step, metrics in fit(model, dataset):
+                compared = [] if shadow is None else shadow.take()
+                parity = {f"parity/{c.layer}.{t}": e for c in compared for t, e in c.errors.items()}
+                others = costs.of_epoch(metrics) if "epoch" in metrics else {}
+                record(step, {**metrics, **parity, **others})
+                progress.update(step, metrics)
+                for sentence in reproducers.keep(compared, step):
+                    progress.say(sentence)
+                    if shadow is not None and shadow.stop:
+                        raise UserError(sentence)
+                if "epoch" in metrics and metrics["epoch"] % filters_every == 0:
+                    _record_filters(model, tracker, step)
+        except DivergedError as error:
+            tracker.tags({"convexp.diverged": error.where})
+            if error.fatal:
+                tracker.artifact("weights.npz", _npz(model.snapshot()))
+                raise
+            progress.say(f"stopped: {error}")
 
-    # The model now holds the weights of its best epoch.
-    results = {}
-    if len(dataset.val):
-        results["best/val_accuracy"] = max(value for _, value in history["val/accuracy"][1:])
-    if len(dataset.test):
-        test = evaluate(model, dataset, dataset.test, loss=fit.keywords["loss"])
-        results |= {"test/accuracy": test.accuracy, "test/loss": test.loss}
+    # The model now holds the weights of its best epoch, or the last good ones.
+    validated = len(dataset.val) > 0
+    accuracies = [a for _, a in history["val/accuracy" if validated else "train/accuracy"][1:]]
+    results = {"best/val_accuracy": max(accuracies)} if validated and accuracies else {}
+    loss = fit.keywords["loss"]
+    results |= record_evaluation(model, dataset, loss=loss, tracker=tracker, step=step)
     record(step, results)
     tracker.figure("curves.png", learning_curves(history))
     tracker.artifact("weights.npz", _npz(model.snapshot()))
     print_summary(history, seconds=perf_counter() - start, tracker=tracker)
-    return results.get("best/val_accuracy", history["train/accuracy"][-1][1])
+    if not accuracies:
+        return 0.0
+    return max(accuracies) if validated else accuracies[-1]
 
 
 def _record_filters(model: Sequential, tracker: Tracker, step: int) -> None:

@@ -18,6 +18,7 @@
 ``updates.pyx``       the optimizers' steps
 ``_planes.pyx``       from planes of pixels to pixels with lanes of filters, and back
 ``_kernels.pyx``      the micro-kernels (``kernels.h`` and what it includes) of the instruction set
+``build.h``           what ``build_info`` tells
 ``simd.h``            includes a header of kernels for each type and instruction set
 ``_common.pxd``       the types and the threads
 ====================  ==============================================================================
@@ -37,6 +38,6 @@ gradients may have a NaN in a few more places than the reference's; the outputs 
 ones.
 """
 
-from convexp.ops.fast._kernels import isa
+from convexp.ops.fast._kernels import build_info, isa
 
-__all__ = ["isa"]
+__all__ = ["build_info", "isa"]

@@ -153,6 +153,9 @@ static inline int levels(void)
 
 #endif
 
+/* How many of level_names are compiled in. */
+#define LEVELS ((int)(sizeof level_names / sizeof *level_names))
+
 /* The kernels of a type for an instruction set, one of level_names. */
 static const Kernels *choose_kernels(const char *isa, size_t itemsize)
 {

@@ -1,0 +1,34 @@
+"""Pictures of what a run has seen and learnt. Knows no MLflow.
+
+    picture.py      what a picture is
+    filters.py      the filters of a convolution as tiles
+    curves.py       loss and accuracy over the course of a training
+    confusion.py    which classes are taken for which
+    worst.py        images, what they are, and what they are taken for
+    photographs.py  photographs, and what filters make of them
+
+matplotlib is imported when a figure is drawn: that takes a third of a second, and a run without
+pictures needs none of it.
+"""
+
+from convexp.images.confusion import confusion_figure
+from convexp.images.curves import History, learning_curves
+from convexp.images.filters import filter_grid
+from convexp.images.photographs import filtered_figure, picture_format, square
+from convexp.images.picture import Picture, as_png, rasterized, upscale
+from convexp.images.worst import worst_figure
+
+__all__ = [
+    "History",
+    "Picture",
+    "as_png",
+    "confusion_figure",
+    "filter_grid",
+    "filtered_figure",
+    "learning_curves",
+    "picture_format",
+    "rasterized",
+    "square",
+    "upscale",
+    "worst_figure",
+]

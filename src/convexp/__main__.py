@@ -17,11 +17,8 @@ from convexp.errors import UserError, choices
 from convexp.plugins import search_path
 from convexp.sweeps.callback import SweepFailedError, closing, current_job
 
-# From 1.4 on Hydra deprecates the argument; until then it wants it.
-VERSION_BASE = {"version_base": "1.3"} if hydra.__version__ < "1.4" else {}
 
-
-@hydra.main(config_path="pkg://convexp.conf", config_name="config", **VERSION_BASE)
+@hydra.main(config_path="pkg://convexp.conf", config_name="config", version_base="1.3")
 def experiment(cfg: DictConfig) -> float | None:
     """One job of Hydra's."""
     # Imported only now: --help and word completion need no MLflow, no scikit-learn, no matplotlib.

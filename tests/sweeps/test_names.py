@@ -14,6 +14,8 @@ from convexp.sweeps.names import config_hash, job_name, short, sweep_hash
         (["a.rate=1", "b.rate=2"], "a.rate=1,b.rate=2"),
         (["x.a.rate=1", "x.b.rate=2", "rate=3"], "a.rate=1,b.rate=2,rate=3"),
         (["dataset.source=a=b"], "source=a=b"),
+        (["optimizer.learning_rate=0.007799525269883745"], "lr=0.0078"),
+        (["optimizer.learning_rate=1.2345678e-05", "a=1.25"], "lr=1.235e-05,a=1.25"),
         ([], ""),
     ],
 )

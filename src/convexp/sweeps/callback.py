@@ -7,6 +7,7 @@ processes and machines, so that what it learns at the start each job knows.
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -14,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, read_write
 
 from convexp.errors import UserError
 from convexp.sweeps.job import Job, Sweep
-from convexp.sweeps.launchers import Slots, slots
+from convexp.sweeps.launchers import Slots, check_installed, slots
 
 if TYPE_CHECKING:
     from convexp.sweeps.parent import Parent
@@ -40,22 +41,26 @@ class SweepCallback(Callback):
 
         HydraConfig.instance().set_config(config)  # for ${hydra:...} in what is resolved below
         words = [str(word) for word in config.hydra.overrides.task]
-        params = OmegaConf.to_container(config.hydra.sweeper.get("params") or OmegaConf.create({}))
-        assert isinstance(params, dict)
+        params = _mapping(config.hydra.sweeper.get("params") or OmegaConf.create({}))
         given = [*(f"{key!s}={value}" for key, value in params.items()), *words]
         swept = [override for override in given if _sweeps(override)]
         self.keys = tuple(override.partition("=")[0] for override in swept)
-        launcher = OmegaConf.to_container(config.hydra.launcher, resolve=True)
-        assert isinstance(launcher, dict)
-        self.slots = slots({str(key): value for key, value in launcher.items()})
         base = {str(k): _plain(config, str(k)) for k in config if k != "hydra"}
         hydra = map(str, config.hydra.overrides.hydra)
         typed = ["-m", *(word for word in hydra if word != "hydra.mode=MULTIRUN"), *words]
         try:
+            for group in ("launcher", "sweeper"):
+                option = config.hydra.runtime.choices[f"hydra/{group}"]
+                check_installed(f"hydra/{group}", option, config.hydra[group])
+            self.slots = slots(_mapping(config.hydra.launcher))
+            _limit_batches(config, self.slots)
             self.sweep, _parent = open_parent(base, swept=swept, words=typed, slots=self.slots)
+        # Hydra makes a warning of an error in a callback, and goes on.
         except UserError as error:
-            # Hydra makes a warning of an error in a callback, and goes on.
             sys.exit(f"convexp: {error}")
+        except Exception:
+            traceback.print_exc()
+            sys.exit("convexp: the sweep could not be begun")
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Put down which job it is, in the process that does it."""
@@ -106,6 +111,20 @@ def closing() -> Iterator[None]:
         parent, _parent = _parent, None
         if parent is not None and not parent.close(error) and error is None:
             raise SweepFailedError
+
+
+def _limit_batches(config: DictConfig, slots: Slots) -> None:
+    """Hand no more jobs at once to a launcher that begins all that it is handed."""
+    sweeper = config.hydra.sweeper
+    if slots.batch is not None and "max_batch_size" in sweeper and sweeper.max_batch_size is None:
+        with read_write(sweeper):
+            sweeper.max_batch_size = slots.batch
+
+
+def _mapping(node: DictConfig) -> dict[str, Any]:
+    values = OmegaConf.to_container(node, resolve=True)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
 
 
 def _plain(config: DictConfig, key: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -42,7 +43,14 @@ def job_name(overrides: Sequence[str]) -> str:
     """``lr=0.001,backend=fast``, of what a job changes."""
     pairs = [split(override) for override in overrides]
     names = short(key for key, _ in pairs)
-    return ",".join(f"{names[key]}={value}" for key, value in pairs)
+    return ",".join(f"{names[key]}={_rounded(value)}" for key, value in pairs)
+
+
+def _rounded(value: str) -> str:
+    """A number of many digits, such as a search proposes, with four of them."""
+    if re.fullmatch(r"[-+]?\d*\.\d{5,}(e[-+]?\d+)?", value):
+        return f"{float(value):.4g}"
+    return value
 
 
 def config_hash(config: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import compress
 
 from rich.console import Console
 from rich.table import Table
@@ -78,9 +79,11 @@ def _table(jobs: Sequence[JobResult]) -> Table:
     table.add_column("job", justify="right", no_wrap=True)
     table.add_column("", overflow="fold")
     table.add_column("status", no_wrap=True)
-    for name in (*SHOWN, "seconds"):
+    rows = [cells(job) for job in jobs]
+    known = [any(column) for column in zip(*rows, strict=True)]  # a check has no accuracy
+    for name in compress((*SHOWN, "seconds"), known):
         table.add_column(name, justify="right", no_wrap=True)
-    for job in jobs:
+    for job, row in zip(jobs, rows, strict=True):
         state = Text(job.status, STYLES[job.status])
-        table.add_row(str(job.number), Text(job.name), state, *cells(job))
+        table.add_row(str(job.number), Text(job.name), state, *compress(row, known))
     return table

@@ -22,7 +22,8 @@ def job(
     status: Status = "FINISHED",
     **tags: str,
 ) -> JobResult:
-    metrics = {} if score is None else {"best/val_accuracy": score, "train/loss": 1.0}
+    known = {"best/val_accuracy": score, "train/loss": 1.0, "images_per_second": 100.0 + number}
+    metrics = {} if score is None else {k: v for k, v in known.items() if v is not None}
     run = RunRecord(f"id{number}", "name", status, 100.0, 102.5, tags, metrics)
     return JobResult(number, overrides, run, 1)
 
@@ -106,7 +107,8 @@ def test_any_sweep_can_be_drawn(jobs: list[JobResult], tmp_path: Path) -> None:
 def test_a_number_is_an_axis_and_what_else_is_swept_are_lines() -> None:
     jobs = [job(i, f"lr={v}", f"backend={b}", score=i / 9) for b in ("naive", "fast")
             for i, v in enumerate(("1e-4", "1e-2", "1e-3"))]  # fmt: skip
-    (axes,) = comparison(jobs).axes
+    axes, speed = comparison(jobs).axes
+    assert (speed.get_ylabel(), speed.get_xlabel()) == ("images_per_second", "lr")
     assert (axes.get_xlabel(), axes.get_xscale()) == ("lr", "log")
     lines: dict[Any, Any] = {line.get_label(): line for line in axes.get_lines()}
     assert list(lines["backend=fast"].get_xdata()) == [1e-4, 1e-3, 1e-2]

@@ -5,13 +5,24 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from typing import Any
+from zlib import crc32
 
-from convexp.sweeps.names import job_name
+from convexp.sweeps.names import job_name, split
 
 LAUNCH = "convexp.sweep.launch"
 NUMBER = "convexp.sweep.job"
 OVERRIDES = "convexp.sweep.overrides"
 """The tags of a job's run: of which start of the sweep, its place in it, what it changes."""
+
+
+COLOURS = {"naive": "#ff7f0e", "fast": "#1f77b4"}
+PALETTE = ("#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf")
+"""matplotlib's ten: two for our backends, and the rest for others."""
+
+
+def colour(backend: str) -> str:
+    """That of a backend in MLflow's charts, the same in every sweep."""
+    return COLOURS.get(backend, PALETTE[crc32(backend.encode()) % len(PALETTE)])
 
 
 @dataclass(frozen=True)
@@ -60,12 +71,14 @@ class Job:
 
     @property
     def tags(self) -> dict[str, str]:
-        """What the run of the job is found by."""
+        """What the run of the job is found by, and its colour where backends are compared."""
+        backends = [value for key, value in map(split, self.overrides) if key == "backend"]
         return {
             LAUNCH: self.sweep.launch,
             NUMBER: str(self.number),
             OVERRIDES: json.dumps(self.overrides),
             "launcher": self.launcher,
+            **{"mlflow.runColor": colour(backend) for backend in backends},
         }
 
     def alloted(self, config: dict[str, Any]) -> dict[str, Any]:

@@ -38,11 +38,12 @@ def params(config: Mapping[str, Any]) -> dict[str, str]:
     """The settings as MLflow's parameters: ``{"model": "three_layer", "model.reg": "0.1", ...}``.
 
     MLflow's page writes all of them above each picture, so they are as few as say everything: a
-    target by its last name under its node's, nothing for a null, an empty mapping and where the
-    record lies. The whole configuration is the artifact ``config.yaml``.
+    target by its last name under its node's, nothing for a null, an empty mapping, and for where
+    the record lies and how a sweep goes. The whole configuration is the artifact ``config.yaml``.
     """
     named: dict[str, str] = {}
-    for key, value in flatten({k: v for k, v in config.items() if k != "tracking"}).items():
+    told = {k: v for k, v in config.items() if k not in ("tracking", "sweep")}
+    for key, value in flatten(told).items():
         if value is None or value == {}:
             continue
         if key.endswith("._target_"):

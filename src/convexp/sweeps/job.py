@@ -72,13 +72,13 @@ class Job:
     @property
     def tags(self) -> dict[str, str]:
         """What the run of the job is found by, and its colour where backends are compared."""
-        backends = [value for key, value in map(split, self.overrides) if key == "backend"]
+        backend = dict(map(split, self.overrides)).get("backend")
         return {
             LAUNCH: self.sweep.launch,
             NUMBER: str(self.number),
             OVERRIDES: json.dumps(self.overrides),
             "launcher": self.launcher,
-            **{"mlflow.runColor": colour(backend) for backend in backends},
+            **({} if backend is None else {"mlflow.runColor": colour(backend)}),
         }
 
     def alloted(self, config: dict[str, Any]) -> dict[str, Any]:

@@ -122,9 +122,11 @@ def _bars(
     rows = [values.get(name, [0.0]) for name in ranking]
     means = [fmean(some) for some in rows]
     digits = ",.0f" if metric == SPEED else ".4f"
-    bars = axes.barh(range(len(rows)), means, color="tab:blue", alpha=0.75, height=0.7)
-    axes.bar_label(bars, [f"{mean:{digits}}" for mean in means], padding=4, fontsize=9)
+    axes.barh(range(len(rows)), means, color="tab:blue", alpha=0.75, height=0.7)
+    axes.locator_params(axis="x", nbins=5)
     for row, some in enumerate(rows):
+        label = f"  {means[row]:{digits}}"
+        axes.text(max(some), row, label, va="center", fontsize=9)
         if len(some) > 1:
             axes.scatter(some, [row] * len(some), s=14, color="black", alpha=0.6, zorder=3)
     axes.set_yticks(range(len(rows)), [name or "all" for name in ranking])

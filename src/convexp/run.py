@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
@@ -16,7 +16,6 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import NonNegativeInt, PositiveInt
 
 from convexp import provenance
-from convexp.auto import AUTO, Decisions, decide, survey
 from convexp.config import LATER, bind, bind_to, build, check, parameters
 from convexp.datasets import Dataset
 from convexp.errors import UserError, choices
@@ -24,10 +23,13 @@ from convexp.memory import reuse_memory
 from convexp.models import Sequential
 from convexp.ops import Ops
 from convexp.ops.timing import Clock, timed
-from convexp.plugins import Selection, select
+from convexp.plugins import AUTO, Selection, select
 from convexp.plugins.guard import guarded
 from convexp.plugins.shadow import Shadow
 from convexp.threads import one_pool
+
+if TYPE_CHECKING:
+    from convexp.auto import Decisions
 
 AXES = (
     "seed",
@@ -74,6 +76,9 @@ class Experiment:
         keys = self._backend_keys(shadow=False)
         if keys.pop("name") != AUTO:
             return None
+        # Most runs choose nothing, and need not wait for what chooses.
+        from convexp.auto import decide, survey
+
         task = self.config["task"]
         if "model" not in parameters(task, "task"):
             name = task["_target_"].rpartition(".")[2]

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from convexp.errors import UserError
+from convexp.tracking.garbage import importing
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -62,6 +63,7 @@ class Store:
 UI = "http://127.0.0.1:5000"  # where `mlflow ui` listens unless told otherwise
 
 
+@importing("mlflow")
 def open_store(
     uri: str, experiment: str, *, shelter: Callable[[], AbstractContextManager[None]] = nullcontext
 ) -> Store:

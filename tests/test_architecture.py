@@ -26,7 +26,7 @@ FLOORS = [
     {"tracking"},
     {"terminal", "threads", "memory", "plugins"},
     {"bench"},
-    {"tasks", "course", "provenance", "new_backend", "pytest_plugin"},
+    {"tasks", "course", "provenance", "new_backend", "pytest_plugin", "inference"},
     {"auto"},
     {"run", "commands"},
     {"__main__"},

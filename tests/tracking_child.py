@@ -33,7 +33,15 @@ dataset = synthetic(
     subtract_mean=False,
 )
 with mlflow_run(
-    uri=uri, experiment="exp", run_name=name, config={"seed": 1}, tags={}, dataset=dataset
+    uri=uri,
+    experiment="exp",
+    run_name=name,
+    log_model=False,
+    register=None,
+    alias=None,
+    config={"seed": 1},
+    tags={},
+    dataset=dataset,
 ) as tracker:
     for step in range(20):
         tracker.metrics({"train/loss": step / 2}, step)

@@ -19,6 +19,7 @@ from convexp import provenance
 from convexp.config import LATER, bind, bind_to, build, check, parameters
 from convexp.datasets import Dataset
 from convexp.errors import UserError, choices
+from convexp.inference import Classifier
 from convexp.memory import reuse_memory
 from convexp.models import Sequential
 from convexp.ops import Ops
@@ -53,7 +54,7 @@ class Experiment:
     no network.
     """
 
-    PARTS = ("backend", "dataset", "model", "fit", "shadow", "rival")
+    PARTS = ("backend", "dataset", "model", "fit", "shadow", "rival", "classifier")
 
     def __init__(self, config: dict[str, Any]) -> None:
         self.config = config
@@ -141,6 +142,12 @@ class Experiment:
             rng=rng,
         )
         return network
+
+    @cached_property
+    def classifier(self) -> Classifier:
+        """The network with what it takes to use it without this experiment."""
+        data = self.dataset
+        return Classifier(self.model, self.config["model"], data.mean, data.class_names)
 
     def rival(self, name: str) -> Experiment:
         """The same experiment with another backend: the same weights and batches."""

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import tempfile
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -19,6 +21,7 @@ import numpy as np
 import yaml
 
 from convexp.datasets.dataset import Images
+from convexp.errors import UserError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -52,6 +55,59 @@ class Kept(Protocol):
 
     def save(self, folder: Path) -> None:
         """Write it into a folder, for `LOADER` to read."""
+
+
+@dataclass(frozen=True)
+class Models:
+    """What a run does with its trained network.
+
+    Args:
+        log_model: keep it as a model of MLflow's.
+        register: the name under which it becomes a new version in the registry; None for not.
+        alias: what is to point to that version, such as ``champion``; None for nothing.
+
+    Raises:
+        UserError: the registry takes no such name, which would show only after the training.
+    """
+
+    log_model: bool
+    register: str | None
+    alias: str | None
+
+    def __post_init__(self) -> None:
+        name, alias = self.register, self.alias
+        if name is not None and (not name.strip(" .") or re.search("[/:]", name)):
+            raise UserError(
+                f"tracking.register = '{name}' cannot be the name of a model in the registry; "
+                "possible: a word or several, without '/' and ':'"
+            )
+        if name is not None and not self.log_model:
+            raise UserError(f"tracking.register = '{name}' needs tracking.log_model=true")
+        if alias is not None and name is None:
+            raise UserError(
+                f"tracking.alias = '{alias}' needs tracking.register, the name of the model in "
+                "the registry"
+            )
+        reserved = r"latest|v\d+"
+        if alias is not None and (
+            not re.fullmatch(r"[\w-]{1,255}", alias) or re.fullmatch(reserved, alias, re.I)
+        ):
+            raise UserError(
+                f"tracking.alias = '{alias}' cannot be an alias; possible: letters, digits, '_' "
+                "and '-', but not 'latest' and not a version such as 'v1'"
+            )
+
+    def keep(self, client: MlflowClient, run_id: str, classifier: Kept, example: Images) -> None:
+        """Keep a run's network, if that is wanted."""
+        if self.log_model:
+            log_model(
+                client,
+                run_id,
+                classifier,
+                example=example,
+                register=self.register,
+                alias=self.alias,
+            )
 
 
 def log_model(

@@ -15,8 +15,10 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from convexp.datasets import Dataset
+from convexp.datasets.dataset import Images
 from convexp.images import Picture, upscale
 from convexp.tracking import record
+from convexp.tracking.model import Kept, Models
 from convexp.tracking.signals import Interruptions, interruptions
 from convexp.tracking.store import Store, few_retries, one_sentence, open_store, without_password
 from convexp.tracking.tracker import Tracker
@@ -41,6 +43,9 @@ def mlflow_run(
     uri: str,
     experiment: str,
     run_name: str | None,
+    log_model: bool,
+    register: str | None,
+    alias: str | None,
     config: Mapping[str, Any],
     tags: Mapping[str, str],
     dataset: Dataset | None,
@@ -53,6 +58,9 @@ def mlflow_run(
         uri: the store: a SQLite file, another database or a server.
         experiment: the name under which runs are gathered.
         run_name: what the run is called; None lets MLflow think of a name.
+        log_model: keep the trained network as a model of MLflow's.
+        register: the name under which that becomes a new version in the registry; None for not.
+        alias: what is to point to that version from then on; None for nothing.
         config: the resolved configuration, kept as parameters and as ``config.yaml``.
         tags: words to find the run by.
         dataset: what the run reads, kept as its inputs; None if it reads none.
@@ -61,13 +69,15 @@ def mlflow_run(
         The run's tracker.
 
     Raises:
-        UserError: the store cannot be opened; nothing was recorded.
+        UserError: the store cannot be opened, or the registry takes no such name; nothing was
+            recorded.
     """
+    models = Models(log_model, register, alias)
     with interruptions() as signals:
         store = open_store(uri, experiment, shelter=signals.shelter)
         tracker: _MlflowTracker | None = None
         try:
-            tracker = _begin(store, signals, run_name, {**record.origin(), **tags})
+            tracker = _begin(store, signals, models, run_name, {**record.origin(), **tags})
             tracker.describe(config, dataset)
             yield tracker
             tracker.flush()
@@ -79,22 +89,27 @@ def mlflow_run(
 
 
 def _begin(
-    store: Store, signals: Interruptions, run_name: str | None, tags: Mapping[str, str]
+    store: Store,
+    signals: Interruptions,
+    models: Models,
+    run_name: str | None,
+    tags: Mapping[str, str],
 ) -> _MlflowTracker:
     # A signal must wait until it is known which run it ends.
     with one_sentence(store.uri), signals.shelter(silent=True):
         run = store.client.create_run(store.experiment_id, run_name=run_name, tags=_cut(tags))
-        return _MlflowTracker(store, run.info.run_id, signals)
+        return _MlflowTracker(store, run.info.run_id, signals, models)
 
 
 class _MlflowTracker:
-    def __init__(self, store: Store, run_id: str, signals: Interruptions) -> None:
+    def __init__(self, store: Store, run_id: str, signals: Interruptions, models: Models) -> None:
         self.link: str | None = store.link(run_id)
         self.command = store.command
         self.location = f"{without_password(store.uri)}, run {run_id}"
         self._client = store.client
         self._run_id = run_id
         self._signals = signals
+        self._models = models
         self._served = store.served
         self._buffer: list[Metric] = []
         self._written = time.monotonic()
@@ -155,6 +170,11 @@ class _MlflowTracker:
             above = None if len(path.parts) == 1 else path.parent.as_posix()
             with self._shelter():
                 self._client.log_artifact(self._run_id, str(file), above)
+
+    def model(self, classifier: Kept, example: Images) -> None:
+        self.flush()
+        with self._shelter():
+            self._models.keep(self._client, self._run_id, classifier, example)
 
     def describe(self, config: Mapping[str, Any], dataset: Dataset | None) -> None:
         """Record what is known before the first step."""

@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from convexp.datasets import Dataset
+from convexp.datasets.dataset import Images
 from convexp.images import Picture
+from convexp.tracking.model import Kept
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,6 +45,9 @@ class Tracker(Protocol):
     def artifact(self, name: str, content: str | bytes) -> None:
         """Keep a file; the name may lead through folders (``checkpoints/best.npz``)."""
 
+    def model(self, classifier: Kept, example: Images) -> None:
+        """Keep the trained network, to be loaded and served, with a few images to try it by."""
+
 
 class _NoTracker:
     link: str | None = None
@@ -55,6 +60,7 @@ class _NoTracker:
     def table(self, name: str, columns: Mapping[str, Sequence[Any]]) -> None: ...
     def tags(self, values: Mapping[str, str]) -> None: ...
     def artifact(self, name: str, content: str | bytes) -> None: ...
+    def model(self, classifier: Kept, example: Images) -> None: ...
 
 
 @contextmanager

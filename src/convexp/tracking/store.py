@@ -49,10 +49,10 @@ class Store:
         """What shows the store's pages; None for a server, which does so by itself."""
         if self.served:
             return None
-        # Without an activated environment the shell does not know MLflow by its name.
-        known = shutil.which("mlflow")
-        mlflow = "mlflow" if known else f"{shlex.quote(sys.executable)} -m mlflow"
-        return f"{mlflow} ui --backend-store-uri {shlex.quote(without_password(self.uri))}"
+        # Without an activated environment the shell does not know convexp by its name.
+        known = shutil.which("convexp")
+        convexp = "convexp" if known else f"{shlex.quote(sys.executable)} -m convexp"
+        return f"{convexp} ui --store {shlex.quote(without_password(self.uri))}"
 
     @property
     def served(self) -> bool:
@@ -60,7 +60,7 @@ class Store:
         return urlsplit(self.uri).scheme in ("http", "https")
 
 
-UI = "http://127.0.0.1:5000"  # where `mlflow ui` listens unless told otherwise
+UI = "http://127.0.0.1:5000"  # where `convexp ui` listens unless told otherwise
 
 
 @importing("mlflow")

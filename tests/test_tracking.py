@@ -760,7 +760,7 @@ def test_a_folder_with_an_odd_name(tmp_path: Path, empty_database: Path, tiny: D
     assert artifacts(client, "a") == {"a/notes.txt": b"here"}
     assert sorted(p.name for p in folder.iterdir()) == ["mlflow.db", "mlflow.db.lock", "mlruns"]
     assert tracker.command is not None
-    assert tracker.command.endswith(f"mlflow ui --backend-store-uri 'sqlite:///{folder}/mlflow.db'")
+    assert tracker.command.endswith(f"convexp ui --store 'sqlite:///{folder}/mlflow.db'")
     assert sorted(p.name for p in tmp_path.iterdir()) == [folder.name]
 
 
@@ -773,7 +773,7 @@ def test_the_link_opens_the_runs_page(uri: str, client: MlflowClient, tiny: Data
         "/model-metrics?workflowType=machine_learning"
     )
     assert tracker.command is not None
-    assert tracker.command.endswith(f"mlflow ui --backend-store-uri {uri}")
+    assert tracker.command.endswith(f"convexp ui --store {uri}")
     assert tracker.location == f"{uri}, run {run.info.run_id}"
 
 
@@ -784,8 +784,8 @@ def test_the_command_runs_in_the_users_shell(
     monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}" if known else None)
     with recorded(uri, tiny) as tracker:
         pass
-    start = "mlflow" if known else f"{sys.executable} -m mlflow"
-    assert tracker.command == f"{start} ui --backend-store-uri {uri}"
+    start = "convexp" if known else f"{sys.executable} -m convexp"
+    assert tracker.command == f"{start} ui --store {uri}"
 
 
 def test_a_second_run_joins_the_experiment(uri: str, client: MlflowClient, tiny: Dataset) -> None:

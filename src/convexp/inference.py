@@ -91,7 +91,7 @@ class Classifier:
         package = self.node[TARGET].partition(".")[0]
         if package != "convexp":  # a model of somebody's own
             names = packages_distributions().get(package, [])
-            needed += [f"{name}=={version(name)}" for name in names]
+            needed += [f"{name}=={version(name)}" for name in dict.fromkeys(names)]
         return needed
 
     def predict(self, images: Images) -> Prediction:

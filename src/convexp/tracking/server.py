@@ -124,6 +124,10 @@ def serving(uri: str, *, host: str, port: int | None) -> Iterator[Server]:
             "--store names another"
         )
     port = _free(host, port)
+    # Of runs that are sent to this server; else MLflow would take the working folder.
+    files = (
+        [] if database is None else ["--artifacts-destination", f"{database.parent}/mlartifacts"]
+    )
     with _interrupted(), tempfile.TemporaryFile() as output:
         # A group of its own, which is ended as a whole; Ctrl-C reaches this process alone.
         process = subprocess.Popen(
@@ -132,6 +136,7 @@ def serving(uri: str, *, host: str, port: int | None) -> Iterator[Server]:
                 *("--registry-store-uri", uri),
                 *("--host", host, "--port", str(port), "--workers", "1"),
                 *("--uvicorn-opts", "--log-level warning"),
+                *files,
             ],
             env={**os.environ, **LIGHT},
             stdin=subprocess.DEVNULL,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import convexp
+from convexp.tracking.mlflow_address import open_store
 
 SOURCE = Path(convexp.__file__).parent
 MODULES = sorted(SOURCE.rglob("*.py"))
@@ -24,7 +26,7 @@ FLOORS = [
     {"tracking"},
     {"terminal", "threads", "memory", "plugins"},
     {"bench"},
-    {"tasks", "course", "provenance", "new_backend", "pytest_plugin"},
+    {"tasks", "course", "provenance", "new_backend", "pytest_plugin", "inference"},
     {"auto", "sweeps"},
     {"run", "commands"},
     {"__main__"},
@@ -109,6 +111,35 @@ def test_heavy_imports_wait_until_they_are_needed() -> None:
     heavy = {"mlflow", "matplotlib", "pandas", "sklearn", "scipy", "pooch", "rich"}
     heavy |= {"hypothesis", "pytest"}
     assert not heavy & set(loaded)
+
+
+def test_a_training_waits_for_no_import_that_it_does_not_need(tmp_path: Path) -> None:
+    """From the start to the first step, with MLflow, it is a matter of two seconds."""
+    code = """
+import os, sys
+import convexp.__main__, convexp.training
+
+def first_step(*_):
+    print(*sys.modules, flush=True)
+    os._exit(0)
+
+convexp.training.loss_and_gradients = first_step
+sys.argv = ["convexp", "backend=naive", "trainer.num_train_samples=1", "dataset.num_val=1"]
+convexp.__main__.main()
+"""
+    open_store(f"sqlite:///{tmp_path}/mlflow.db", "convexp")  # to make one, MLflow needs more
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW", "CONVEXP", "HYDRA"))}
+    loaded = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert "mlflow" in loaded
+    unneeded = {"sklearn", "matplotlib", "convexp.auto", "convexp.bench"}
+    assert not unneeded & set(loaded)
 
 
 def test_only_the_check_s_generated_cases_know_hypothesis() -> None:

@@ -112,7 +112,7 @@ def test_the_end_of_a_run_says_how_to_look_at_it(tmp_path: Path) -> None:
     (run,) = runs(tmp_path)
     assert "best validation accuracy" in done.stdout
     assert "images/s" in done.stdout
-    assert f"mlflow ui --backend-store-uri sqlite:///{tmp_path}/mlflow.db\n" in done.stdout
+    assert f"convexp ui --store sqlite:///{tmp_path}/mlflow.db\n" in done.stdout
     assert run.info.run_id in done.stdout
     assert done.stderr == ""
 

@@ -8,7 +8,6 @@ Hydra sees them; what that returns, Hydra runs in their place. A command has a p
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -102,20 +101,21 @@ def runs(arguments: list[str]) -> None:
     parser.add_argument("what", choices=["list", "reap"])
     parser.add_argument(
         "--store",
-        default=os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db"),
-        help="of MLflow's, as sqlite:///mlflow.db or http://host:5000, or the folder of "
-        "tracking=jsonl; if not given, $MLFLOW_TRACKING_URI or mlflow.db here",
+        metavar="URI",
+        help="where the runs are, as tracking.uri, or the folder of tracking=jsonl "
+        "($MLFLOW_TRACKING_URI or mlflow.db in this folder, if not given)",
     )
-    parser.add_argument("--experiment", default="convexp", help="its name (convexp)")
-    parser.add_argument("--last", type=int, default=20, help="how many to list (20)")
+    parser.add_argument("--experiment", default="convexp", help="which (%(default)s)")
+    parser.add_argument("--last", type=int, default=20, help="how many to list (%(default)s)")
     given = parser.parse_args(arguments)
 
     from convexp.terminal import print_runs, say
     from convexp.tracking import open_existing
     from convexp.tracking.alive import reap
+    from convexp.tracking.server import default_store
 
     try:
-        store = open_existing(given.store, given.experiment)
+        store = open_existing(given.store or default_store(), given.experiment)
         found = reap(store) if given.what == "reap" else store.find()[-given.last :]
     except UserError as error:
         parser.error(str(error))
@@ -124,11 +124,54 @@ def runs(arguments: list[str]) -> None:
         say(f"{len(found) or 'no'} run{'s' * (len(found) != 1)} ended, in {store.address}")
 
 
+def ui(arguments: list[str]) -> None:
+    """``ui``: MLflow's pages of the runs, until Ctrl-C."""
+    parser = Parser(
+        prog="convexp ui",
+        description="Show the recorded runs in a browser: start MLflow's server on the store and "
+        "print the link to open. Ctrl-C ends it.",
+    )
+    parser.add_argument(
+        "--store",
+        metavar="URI",
+        help="where the runs are, as tracking.uri ($MLFLOW_TRACKING_URI or mlflow.db in this "
+        "folder, if not given)",
+    )
+    parser.add_argument("--experiment", default="convexp", help="which to open (%(default)s)")
+    parser.add_argument("--host", default="127.0.0.1", help="where to listen (%(default)s)")
+    parser.add_argument(
+        "--port", type=_port, help="likewise (5000, or any if that is taken, if not given)"
+    )
+    given = parser.parse_args(arguments)
+
+    from convexp.tracking.server import default_store, is_server, link, serving
+
+    store = default_store() if given.store is None else given.store
+    try:
+        if is_server(store):
+            print(link(store, given.experiment))
+            return
+        with serving(store, host=given.host, port=given.port) as server:
+            print(f"open {link(server.address, given.experiment)}\nCtrl-C ends this", flush=True)
+            server.wait()
+    except UserError as error:
+        parser.exit(1, f"{parser.prog}: {error}\n")
+    except KeyboardInterrupt:
+        return
+
+
+def _port(text: str) -> int:
+    if text.isdecimal() and 0 < int(text) < 65536:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"'{text}' is none; possible: 1 to 65535")
+
+
 COMMANDS: dict[str, Callable[[list[str]], list[str] | None]] = {
     "backends": backends,
     "diff": diff,
     "new-backend": new_backend,
     "runs": runs,
+    "ui": ui,
 }
 """By the word in the first place, what is called with the words after it. It returns what Hydra is
 to run, or None where nothing is left to do."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
@@ -16,15 +16,15 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import NonNegativeInt, PositiveInt
 
 from convexp import provenance
-from convexp.auto import AUTO, Decisions, decide, survey
 from convexp.config import LATER, bind, bind_to, build, check, parameters
 from convexp.datasets import Dataset
 from convexp.errors import UserError, choices
+from convexp.inference import Classifier
 from convexp.memory import reuse_memory
 from convexp.models import Sequential
 from convexp.ops import Ops
 from convexp.ops.timing import Clock, timed
-from convexp.plugins import Selection, select
+from convexp.plugins import AUTO, Selection, select
 from convexp.plugins.guard import guarded
 from convexp.plugins.shadow import Shadow
 from convexp.sweeps.doing import CONFIG_HASH, OBJECTIVE, do
@@ -32,6 +32,9 @@ from convexp.sweeps.job import Job
 from convexp.sweeps.names import config_hash
 from convexp.threads import one_pool
 from convexp.tracking import Store, recorded_run
+
+if TYPE_CHECKING:
+    from convexp.auto import Decisions
 
 AXES = (
     "seed",
@@ -56,7 +59,7 @@ class Experiment:
     no network.
     """
 
-    PARTS = ("backend", "dataset", "model", "fit", "shadow", "rival")
+    PARTS = ("backend", "dataset", "model", "fit", "shadow", "rival", "classifier")
 
     def __init__(self, config: dict[str, Any]) -> None:
         self.config = config
@@ -79,6 +82,9 @@ class Experiment:
         keys = self._backend_keys(shadow=False)
         if keys.pop("name") != AUTO:
             return None
+        # Most runs choose nothing, and need not wait for what chooses.
+        from convexp.auto import decide, survey
+
         task = self.config["task"]
         if "model" not in parameters(task, "task"):
             name = task["_target_"].rpartition(".")[2]
@@ -141,6 +147,12 @@ class Experiment:
             rng=rng,
         )
         return network
+
+    @cached_property
+    def classifier(self) -> Classifier:
+        """The network with what it takes to use it without this experiment."""
+        data = self.dataset
+        return Classifier(self.model, self.config["model"], data.mean, data.class_names)
 
     def rival(self, name: str) -> Experiment:
         """The same experiment with another backend: the same weights and batches."""

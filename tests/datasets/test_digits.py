@@ -1,8 +1,13 @@
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from convexp.datasets import digits
+from convexp.datasets import _digits, digits
 
 VALUES = {
     "num_train": None,
@@ -29,8 +34,27 @@ def test_unshuffled_they_come_as_scikit_learn_has_them_scaled_to_bytes():
     assert images.dtype == np.uint8
     assert np.unique(images).tolist() == [round(grey * 255 / 16) for grey in range(17)]
     np.testing.assert_array_equal(np.rint(images[:, 0] * 16.0 / 255), bunch.images[:1297])
+    rest = np.concatenate([dataset.val.images, dataset.test.images])[:, 0]
+    np.testing.assert_array_equal(np.rint(rest * 16.0 / 255), bunch.images[1297:])
     np.testing.assert_array_equal(dataset.train.labels, bunch.target[:1297])
     np.testing.assert_array_equal(dataset.test.labels, bunch.target[-300:])
+
+
+def test_scikit_learn_is_not_imported_for_them():
+    code = (
+        "import sys; from convexp.datasets import digits\n"
+        f"digits(**{VALUES}); assert 'sklearn' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_scikit_learn_that_keeps_them_elsewhere_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    expected = digits(**VALUES)
+    spec = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
+    monkeypatch.setattr(_digits, "find_spec", lambda name: spec)
+    assert digits(**VALUES).train.digest == expected.train.digest
 
 
 def test_shuffling_keeps_images_and_labels_together():

@@ -32,7 +32,9 @@ dataset = synthetic(
     seed=0,
     subtract_mean=False,
 )
-store = MlflowStore(uri=uri, experiment="exp", run_name=name)
+store = MlflowStore(
+    uri=uri, experiment="exp", run_name=name, log_model=False, register=None, alias=None
+)
 with recorded_run(store, config={"seed": 1}, tags={}, dataset=dataset) as tracker:
     for step in range(20):
         tracker.metrics({"train/loss": step / 2}, step)

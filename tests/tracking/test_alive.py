@@ -138,6 +138,7 @@ def test_a_store_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     done = convexp(tmp_path, "runs", "reap")
     assert done.returncode == 2
     assert done.stderr == (
-        "convexp runs: there is no store sqlite:///mlflow.db yet: no run was recorded in it\n"
+        f"convexp runs: there is no store sqlite:///{tmp_path}/mlflow.db yet: "
+        "no run was recorded in it\n"
     )
     assert list(tmp_path.iterdir()) == []

@@ -44,27 +44,14 @@ def hears_ctrl_c() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store without runs: made once, since that takes a second and a copy does not."""
-    folder = tmp_path_factory.mktemp("template")
-    open_store(f"sqlite:///{folder}/mlflow.db", "template")
-    return folder / "mlflow.db"
-
-
-@pytest.fixture
-def uri(tmp_path: Path, empty_database: Path) -> str:
-    shutil.copy(empty_database, tmp_path / "mlflow.db")
-    return f"sqlite:///{tmp_path}/mlflow.db"
-
-
 @pytest.fixture
 def client(uri: str) -> MlflowClient:
     return MlflowClient(tracking_uri=uri)
 
 
 def recorded(uri: str, tiny: Dataset, **changes: Any) -> AbstractContextManager[Tracker]:
-    store = MlflowStore(uri=uri, experiment="exp", run_name=changes.pop("run_name", None))
+    names = {"run_name": changes.pop("run_name", None), "register": None, "alias": None}
+    store = MlflowStore(uri=uri, experiment="exp", log_model=True, **names)
     given: dict[str, Any] = {"config": {"seed": 1}, "tags": {}, "dataset": tiny}
     return recorded_run(store, **{**given, **changes})
 
@@ -724,12 +711,12 @@ def test_jobs_that_start_together_on_a_fresh_store_all_live(tmp_path: Path) -> N
 
 
 def test_a_relative_store_stays_where_it_was_made(
-    tmp_path: Path, empty_database: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, empty_store: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").mkdir()
     (tmp_path / "elsewhere").mkdir()
-    shutil.copy(empty_database, "runs/mlflow.db")
+    shutil.copy(empty_store, "runs/mlflow.db")
     with recorded("sqlite:///runs/mlflow.db", tiny) as tracker:
         monkeypatch.chdir("elsewhere")
         tracker.artifact("notes.txt", "here")
@@ -743,17 +730,17 @@ def test_a_relative_store_stays_where_it_was_made(
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
-def test_a_folder_with_an_odd_name(tmp_path: Path, empty_database: Path, tiny: Dataset) -> None:
+def test_a_folder_with_an_odd_name(tmp_path: Path, empty_store: Path, tiny: Dataset) -> None:
     folder = tmp_path / "my #1 run, 100% {x} @home"
     folder.mkdir()
-    shutil.copy(empty_database, folder / "mlflow.db")
+    shutil.copy(empty_store, folder / "mlflow.db")
     with recorded(f"sqlite:///{folder}/mlflow.db", tiny) as tracker:
         tracker.artifact("a/notes.txt", "here")
     client = MlflowClient(tracking_uri=f"sqlite:///{folder}/mlflow.db")
     assert artifacts(client, "a") == {"a/notes.txt": b"here"}
     assert sorted(p.name for p in folder.iterdir()) == ["mlflow.db", "mlflow.db.lock", "mlruns"]
     assert tracker.command is not None
-    assert tracker.command.endswith(f"mlflow ui --backend-store-uri 'sqlite:///{folder}/mlflow.db'")
+    assert tracker.command.endswith(f"convexp ui --store 'sqlite:///{folder}/mlflow.db'")
     assert sorted(p.name for p in tmp_path.iterdir()) == [folder.name]
 
 
@@ -766,7 +753,7 @@ def test_the_link_opens_the_runs_page(uri: str, client: MlflowClient, tiny: Data
         "/model-metrics?workflowType=machine_learning"
     )
     assert tracker.command is not None
-    assert tracker.command.endswith(f"mlflow ui --backend-store-uri {uri}")
+    assert tracker.command.endswith(f"convexp ui --store {uri}")
     assert tracker.location == f"{uri}, run {run.info.run_id}"
 
 
@@ -777,8 +764,8 @@ def test_the_command_runs_in_the_users_shell(
     monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}" if known else None)
     with recorded(uri, tiny) as tracker:
         pass
-    start = "mlflow" if known else f"{sys.executable} -m mlflow"
-    assert tracker.command == f"{start} ui --backend-store-uri {uri}"
+    start = "convexp" if known else f"{sys.executable} -m convexp"
+    assert tracker.command == f"{start} ui --store {uri}"
 
 
 def test_a_second_run_joins_the_experiment(uri: str, client: MlflowClient, tiny: Dataset) -> None:

@@ -10,7 +10,7 @@
 """
 
 from convexp.auto.calls import survey
-from convexp.auto.choice import AUTO, decide
+from convexp.auto.choice import decide
 from convexp.auto.table import Decisions
 
-__all__ = ["AUTO", "Decisions", "decide", "survey"]
+__all__ = ["Decisions", "decide", "survey"]

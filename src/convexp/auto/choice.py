@@ -21,13 +21,10 @@ from convexp.bench.results import BUSY
 from convexp.config import bind_to
 from convexp.errors import UserError
 from convexp.ops.sandwiches import SANDWICHES
-from convexp.plugins import Selection, catalog, select
+from convexp.plugins import AUTO, Selection, catalog, select
 from convexp.plugins.mixing import wishes_for
 from convexp.plugins.registry import find
 from convexp.provenance import processor
-
-AUTO = "auto"
-"""The name of the backend whose tables are decided here."""
 
 Choices = dict[str, str | None]
 

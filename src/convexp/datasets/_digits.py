@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+from pathlib import Path
+
 import numpy as np
+import numpy.typing as npt
 from pydantic import NonNegativeInt, PositiveInt
 
 from convexp.datasets.dataset import Dataset, Split, mean_image, partition
@@ -29,12 +33,10 @@ def digits(
     Raises:
         ValueError: there are not so many images.
     """
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    # scikit-learn has grey values 0..16 in float64.
-    images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[:, np.newaxis]
-    labels = bunch.target.astype(np.int64)
+    table = _table()
+    # Grey values 0..16, and the label in the last column.
+    images = np.rint(table[:, :-1] * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)
+    labels = table[:, -1].copy()
     train, val, test = partition(
         {"num_train": num_train, "num_val": num_val, "num_test": num_test},
         len(images),
@@ -54,3 +56,20 @@ def digits(
         class_names=tuple("0123456789"),
         source="sklearn.datasets.load_digits",
     )
+
+
+def _table() -> npt.NDArray[np.int64]:
+    """The numbers behind ``load_digits()``, (1797, 65).
+
+    To import scikit-learn for them takes longer than a short training; to read its file does not.
+    """
+    spec = find_spec("sklearn")
+    for folder in (spec and spec.submodule_search_locations) or ():
+        file = Path(folder, "datasets", "data", "digits.csv.gz")
+        if file.is_file():
+            return np.loadtxt(file, delimiter=",", dtype=np.int64)
+    # A version that keeps it elsewhere.
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    return np.column_stack([bunch.data, bunch.target]).astype(np.int64)

@@ -21,6 +21,6 @@ A distribution takes part by entry points, and there is nothing else to learn:
 """
 
 from convexp.plugins.mixing import Selection, select
-from convexp.plugins.registry import Backend, catalog, load
+from convexp.plugins.registry import AUTO, Backend, catalog, load
 
-__all__ = ["Backend", "Selection", "catalog", "load", "select"]
+__all__ = ["AUTO", "Backend", "Selection", "catalog", "load", "select"]

@@ -157,8 +157,9 @@ def _mix(name: str, num_threads: int | None, ops: Choices, path: str) -> Selecti
         if sandwich not in chosen and exchanged.keys() & set(parts.parts)
     }
     table = replace(own, **exchanged, **recomposed)
+    backends = {other: find(other) for other in {name, *chosen.values()}}
     served_by = {
-        op: origin(op, value, find(chosen.get(op, name)))
+        op: origin(op, value, backends[chosen.get(op, name)])
         for op in OP_NAMES
         if not isinstance(value := getattr(table, op), Composed)
     }

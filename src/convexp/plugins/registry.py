@@ -18,6 +18,9 @@ from convexp.ops import Ops
 
 GROUP = "convexp.backends"
 
+AUTO = "auto"
+"""The name that stands for a choice among the backends, layer by layer: see `convexp.auto`."""
+
 
 @dataclass(frozen=True)
 class Backend:

@@ -15,6 +15,7 @@ from pydantic import PositiveInt
 from convexp.datasets import Dataset
 from convexp.errors import UserError
 from convexp.images import filter_grid, learning_curves
+from convexp.inference import Classifier
 from convexp.layers import Conv
 from convexp.models import Sequential
 from convexp.ops.shapes import Array
@@ -27,12 +28,16 @@ from convexp.terminal import Progress, print_summary
 from convexp.tracking import Tracker
 from convexp.training import DivergedError
 
+EXAMPLES = 3
+"""Images that are kept beside the trained network, to try it by."""
+
 
 def train(
     *,
     filters_every: PositiveInt,
     backend: Selection,
     model: Sequential,
+    classifier: Classifier,
     dataset: Dataset,
     fit: partial[Iterator[tuple[int, dict[str, float]]]],
     shadow: Shadow | None,
@@ -51,6 +56,7 @@ def train(
         filters_every: epochs between two pictures of the first layer's filters.
         backend: what the model computes with.
         model: trained in place; holds the best epoch's weights afterwards, or the last good ones.
+        classifier: the same model as it is used afterwards, which is kept.
         dataset: what it is trained, validated and tested on.
         fit: `convexp.training.fit`, everything but the model and the data bound to it.
         shadow: the backend beside those of the model; None without one.
@@ -107,6 +113,8 @@ def train(
     record(step, results)
     tracker.figure("curves.png", learning_curves(history))
     tracker.artifact("weights.npz", _npz(model.snapshot()))
+    some = next(part for part in (dataset.test, dataset.val, dataset.train) if len(part))
+    tracker.model(classifier, some.images[:EXAMPLES])
     print_summary(history, seconds=perf_counter() - start, tracker=tracker)
     if not accuracies:
         return 0.0

@@ -9,6 +9,9 @@
     mlflow_store.py    MlflowStore: a database or a server of MLflow's
     mlflow_address.py  opening (and first making) it, or one clear sentence
     json_lines.py      JsonLinesStore: plain files
+    model.py           the trained network as a model of MLflow's
+    server.py          convexp ui: MLflow's pages of a store
+    garbage.py         Python's garbage collector, out of the way of a large import
     no_store.py        NoStore: nothing
 
 ``conf/tracking/*.yaml`` name one of the three.

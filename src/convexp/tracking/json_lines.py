@@ -27,9 +27,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from convexp.datasets import Dataset
+from convexp.datasets.dataset import Images
 from convexp.errors import UserError
 from convexp.images import Picture, upscale
 from convexp.tracking import record
+from convexp.tracking.model import Kept
 from convexp.tracking.signals import Interruptions
 from convexp.tracking.store import RunRecord, Status
 
@@ -248,6 +250,12 @@ class JsonLinesTracker:
         data = content.encode() if isinstance(content, str) else content
         self._keep(self.folder / name, lambda part: part.write_bytes(data))
         self._append({"kind": "artifact", "file": name})
+
+    def model(self, classifier: Kept, example: Images) -> None:
+        """Keep the trained network as the folder ``model``, for `convexp.inference`."""
+        with self._store.shelter(self._signals):
+            classifier.save(self.folder / "model")
+        self._append({"kind": "artifact", "file": "model"})
 
     def describe(self, config: Mapping[str, Any], dataset: Dataset | None) -> None:
         """Record what is known before the first step."""

@@ -10,10 +10,11 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from convexp.errors import UserError
+from convexp.tracking.garbage import importing
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -24,18 +25,30 @@ POSSIBLE = (
 )
 
 
+class Place(NamedTuple):
+    """An open store of MLflow's, and the experiment in it to which runs are added.
+
+    Args:
+        client: of the store.
+        uri: of the store, a path in it absolute.
+        experiment_id: MLflow's.
+    """
+
+    client: MlflowClient
+    uri: str
+    experiment_id: str
+
+
+@importing("mlflow")
 def open_store(
     uri: str, experiment: str, *, shelter: Callable[[], AbstractContextManager[None]] = nullcontext
-) -> tuple[MlflowClient, str, str]:
+) -> Place:
     """Open the store; make its database and the experiment if they do not exist.
 
     Args:
         uri: a SQLite file, another database or a server, as MLflow writes it.
         experiment: its name.
         shelter: within which no signal may interrupt (a schema half made is broken for ever).
-
-    Returns:
-        A client, the URI with an absolute path, and the id of the experiment.
 
     Raises:
         UserError: it cannot be opened; the sentence says why.
@@ -137,7 +150,7 @@ def few_retries() -> Iterator[None]:
             os.environ.pop(name, None)
 
 
-def _open(uri: str, experiment: str, artifacts: str | None) -> tuple[MlflowClient, str, str]:
+def _open(uri: str, experiment: str, artifacts: str | None) -> Place:
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
@@ -147,7 +160,7 @@ def _open(uri: str, experiment: str, artifacts: str | None) -> tuple[MlflowClien
         try:
             # Where files lie is fixed here for ever, and MLflow would take the working folder.
             experiment_id = client.create_experiment(experiment, artifact_location=artifacts)
-            return client, uri, experiment_id
+            return Place(client, uri, experiment_id)
         except MlflowException:
             found = client.get_experiment_by_name(experiment)
             if found is None:  # else another job was faster
@@ -158,7 +171,7 @@ def _open(uri: str, experiment: str, artifacts: str | None) -> tuple[MlflowClien
             f" possible: `mlflow experiments restore -x {found.experiment_id}`, or another "
             "tracking.experiment"
         )
-    return client, uri, str(found.experiment_id)
+    return Place(client, uri, str(found.experiment_id))
 
 
 def _check_sqlite(database: Path) -> None:

@@ -22,20 +22,22 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from convexp.datasets import Dataset
+from convexp.datasets.dataset import Images
 from convexp.images import Picture, upscale
 from convexp.tracking import record
 from convexp.tracking.mlflow_address import (
+    Place,
     few_retries,
     one_sentence,
     open_store,
     without_password,
 )
+from convexp.tracking.model import Kept, Models
 from convexp.tracking.signals import Interruptions
 from convexp.tracking.store import RunRecord, Status
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from mlflow import MlflowClient
     from mlflow.entities import Metric, Run
 
 # MLflow's limits on one request.
@@ -46,7 +48,7 @@ MOST_RUNS = 1000
 SECONDS_BETWEEN_WRITES = 5.0
 
 PARENT = "mlflow.parentRunId"
-UI = "http://127.0.0.1:5000"  # where MLflow's pages are served unless told otherwise
+UI = "http://127.0.0.1:5000"  # where `convexp ui` listens unless told otherwise
 
 # Without it the page is one about language models, with other menus.
 WORKFLOW = "workflowType=machine_learning"
@@ -60,11 +62,17 @@ class MlflowStore:
         uri: of the store, as MLflow writes it.
         experiment: the name under which runs are gathered.
         run_name: what the run is called; None lets MLflow think of a name.
+        log_model: keep the trained network as a model of MLflow's.
+        register: the name under which that becomes a new version in the registry; None for not.
+        alias: what is to point to that version from then on; None for nothing.
     """
 
     uri: str
     experiment: str
     run_name: str | None
+    log_model: bool
+    register: str | None
+    alias: str | None
 
     @property
     def network(self) -> bool:
@@ -75,34 +83,36 @@ class MlflowStore:
         """Reach the database or server, and make the experiment on first use.
 
         Raises:
-            UserError: it cannot be opened; nothing was recorded.
+            UserError: it cannot be opened, or the registry takes no such name; nothing was
+                recorded.
         """
-        return OpenMlflow(*open_store(self.uri, self.experiment, shelter=signals.shelter))
+        models = Models(self.log_model, self.register, self.alias)
+        return OpenMlflow(open_store(self.uri, self.experiment, shelter=signals.shelter), models)
 
 
 class OpenMlflow:
     """MLflow's store and the experiment in it to which runs are added.
 
     Args:
-        client: of the store.
-        uri: of the store, a path in it absolute.
-        experiment_id: MLflow's.
+        place: the store and the experiment.
+        models: what becomes of trained networks.
     """
 
-    def __init__(self, client: MlflowClient, uri: str, experiment_id: str) -> None:
-        self.client, self.uri, self.experiment_id = client, uri, experiment_id
-        self.address = without_password(uri)
-        self.served = urlsplit(uri).scheme in ("http", "https")
+    def __init__(self, place: Place, models: Models) -> None:
+        self.client, self.uri, self.experiment_id = place
+        self.models = models
+        self.address = without_password(self.uri)
+        self.served = urlsplit(self.uri).scheme in ("http", "https")
 
     @property
     def command(self) -> str | None:
         """What shows the store's pages; None for a server, which does so by itself."""
         if self.served:
             return None
-        # Without an activated environment the shell does not know MLflow by its name.
-        known = shutil.which("mlflow")
-        mlflow = "mlflow" if known else f"{shlex.quote(sys.executable)} -m mlflow"
-        return f"{mlflow} ui --backend-store-uri {shlex.quote(self.address)}"
+        # Without an activated environment the shell does not know convexp by its name.
+        known = shutil.which("convexp")
+        convexp = "convexp" if known else f"{shlex.quote(sys.executable)} -m convexp"
+        return f"{convexp} ui --store {shlex.quote(self.address)}"
 
     def link(self, run_id: str | None) -> str:
         """The page of a run's charts and pictures, or the table of all runs."""
@@ -271,6 +281,12 @@ class MlflowTracker:
             above = None if len(path.parts) == 1 else path.parent.as_posix()
             with self._shelter():
                 self._client.log_artifact(self._run_id, str(file), above)
+
+    def model(self, classifier: Kept, example: Images) -> None:
+        """Keep the trained network as a model, if that is wanted."""
+        self.flush()
+        with self._shelter():
+            self._store.models.keep(self._client, self._run_id, classifier, example)
 
     def describe(self, config: Mapping[str, Any], dataset: Dataset | None) -> None:
         """Record what is known before the first step."""

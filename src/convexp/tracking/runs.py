@@ -96,7 +96,14 @@ def open_existing(address: str, experiment: str) -> OpenStore:
         _, file = absolute(address)
         if file is not None and not file.exists():
             raise UserError(f"there is no store {address} yet: no run was recorded in it")
-        store = MlflowStore(uri=address, experiment=experiment, run_name=None)
+        store = MlflowStore(
+            uri=address,
+            experiment=experiment,
+            run_name=None,
+            log_model=False,
+            register=None,
+            alias=None,
+        )
     with interruptions() as signals:
         opened = store.open(signals)
     assert opened is not None

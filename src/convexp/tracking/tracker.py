@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from convexp.datasets.dataset import Images
 from convexp.images import Picture
+from convexp.tracking.model import Kept
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,6 +47,9 @@ class Tracker(Protocol):
     def artifact(self, name: str, content: str | bytes) -> None:
         """Keep a file; the name may lead through folders (``checkpoints/best.npz``)."""
 
+    def model(self, classifier: Kept, example: Images) -> None:
+        """Keep the trained network, to be loaded and served, with a few images to try it by."""
+
 
 class NoTracker:
     """Keeps nothing."""
@@ -60,3 +65,4 @@ class NoTracker:
     def table(self, name: str, columns: Mapping[str, Sequence[Any]]) -> None: ...
     def tags(self, values: Mapping[str, str]) -> None: ...
     def artifact(self, name: str, content: str | bytes) -> None: ...
+    def model(self, classifier: Kept, example: Images) -> None: ...

@@ -1,0 +1,228 @@
+"""A trained network as something to be used: images in, classes out.
+
+`Classifier` needs neither the data set nor the configuration that the network was trained with;
+it is kept in a folder of three files and found again there:
+
+    network.json    the node of the model, the shape of an image, the names of the classes
+    weights.npz     the arrays of `convexp.models.Sequential.snapshot`
+    mean.npy        the image to be subtracted, float64 ``(C, H, W)``
+
+A network that MLflow has kept (`convexp.tracking.model`) is such a folder, too. Its code is
+imported by the name that ``network.json`` gives, so a folder is as trustworthy as its sender.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import packages_distributions, version
+from math import ceil
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+
+import convexp
+from convexp.config import TARGET, build
+from convexp.datasets.dataset import Images, Labels
+from convexp.errors import UserError
+from convexp.models import Sequential
+from convexp.ops import Ops
+from convexp.ops.shapes import Array, Shape
+from convexp.plugins import load
+from convexp.threads import one_pool
+
+logger = logging.getLogger(__name__)
+
+NETWORK, WEIGHTS, MEAN = "network.json", "weights.npz", "mean.npy"
+
+PREFERRED, REFERENCE = "fast", "naive"
+"""The backend that a network is used with, and the one where that cannot be loaded."""
+
+BATCH = 500
+"""Images at a time, which bounds the memory."""
+
+
+class Prediction(NamedTuple):
+    """What a network says of N images.
+
+    Attributes:
+        labels: int64 ``(N,)``, the class of the highest score, counted from 0.
+        names: ``(N,)``, the names of those classes.
+        probabilities: float32 ``(N, K)``, the softmax of the scores. A network that was trained by
+            ``loss=svm`` has not learnt to make probabilities of them; their order is right.
+    """
+
+    labels: Labels
+    names: npt.NDArray[np.str_]
+    probabilities: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Classifier:
+    """A trained network with everything that it takes to use it.
+
+    Args:
+        model: the network.
+        node: the configuration that it was built from, ``_target_`` and sizes.
+        mean: float64 ``(C, H, W)``, what is subtracted from each image.
+        class_names: the names of the classes, in the order of the scores.
+        num_threads: threads of the kernels; None for one a processor.
+    """
+
+    model: Sequential
+    node: Mapping[str, Any]
+    mean: npt.NDArray[np.float64]
+    class_names: tuple[str, ...]
+    num_threads: int | None = None
+
+    @property
+    def input_shape(self) -> Shape:
+        """``(C, H, W)`` of an image."""
+        return self.mean.shape
+
+    @property
+    def requirements(self) -> list[str]:
+        """What must be installed for it to be loaded, as pip wants it."""
+        needed = [f"convexp=={convexp.__version__}", "numpy>=2.0"]
+        package = self.node[TARGET].partition(".")[0]
+        if package != "convexp":  # a model of somebody's own
+            names = packages_distributions().get(package, [])
+            needed += [f"{name}=={version(name)}" for name in dict.fromkeys(names)]
+        return needed
+
+    def predict(self, images: Images) -> Prediction:
+        """Which class is each image of?
+
+        Args:
+            images: uint8 ``(N, C, H, W)``, grey or colour values 0..255; N may be 0.
+
+        Raises:
+            ValueError: the images are of another dtype or shape.
+        """
+        images = np.asarray(images)
+        if images.dtype != np.uint8 or images.shape[1:] != self.input_shape:
+            wanted = ", ".join(map(str, ("N", *self.input_shape)))
+            raise ValueError(
+                f"images must be uint8 of the shape ({wanted}), "
+                f"not {images.dtype} of the shape {images.shape}"
+            )
+        with one_pool(self.num_threads):
+            parts = np.array_split(images, max(1, ceil(len(images) / BATCH)))
+            scores = np.concatenate([self._scores(part) for part in parts])
+        labels = scores.argmax(axis=1)
+        names = np.array(self.class_names)[labels]
+        return Prediction(labels, names, softmax(scores).astype(np.float32))
+
+    def _scores(self, images: Images) -> Array:
+        x = images.astype(self.model.dtype, order="C")
+        x -= self.mean.astype(x.dtype)
+        return self.model.predict(x)
+
+    def save(self, folder: Path) -> None:
+        """Write the three files; `from_folder` reads them.
+
+        Args:
+            folder: where to; made if it does not exist.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        network = {
+            "convexp": convexp.__version__,
+            "model": dict(self.node),
+            "input_shape": self.input_shape,
+            "class_names": self.class_names,
+        }
+        text = json.dumps(network, indent=2, ensure_ascii=False) + "\n"
+        (folder / NETWORK).write_text(text, encoding="utf-8")
+        np.savez(folder / WEIGHTS, allow_pickle=False, **self.model.snapshot())
+        np.save(folder / MEAN, self.mean, allow_pickle=False)
+
+    @classmethod
+    def from_folder(
+        cls, folder: Path, *, backend: str | None = None, num_threads: int | None = None
+    ) -> Self:
+        """The network that `save` has written.
+
+        Args:
+            folder: where the three files are.
+            backend: what it computes with, whatever it was trained with; None for ``fast``, or
+                ``naive`` where that cannot be loaded.
+            num_threads: threads of the kernels; None for one a processor.
+
+        Raises:
+            UserError: the folder holds no such network, it cannot be built, or there is no such
+                backend.
+        """
+        try:
+            network = json.loads((folder / NETWORK).read_text(encoding="utf-8"))
+            mean = np.load(folder / MEAN, allow_pickle=False)
+            with np.load(folder / WEIGHTS, allow_pickle=False) as file:
+                weights = dict(file)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{folder} holds no network that can be read: {error}") from error
+        names = tuple(network["class_names"])
+        model: Sequential = build(
+            network["model"],
+            "model",
+            input_shape=tuple(network["input_shape"]),
+            num_classes=len(names),
+            ops=_preferred() if backend is None else load(backend),
+            rng=np.random.default_rng(0),  # its draws are overwritten
+        )
+        _check_fit(model, weights, folder)
+        model.restore(weights)
+        return cls(model, network["model"], mean, names, num_threads)
+
+
+def softmax(scores: Array) -> Array:
+    """``exp(s) / sum(exp(s))`` of each row of ``(N, K)``, without overflow."""
+    e = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return np.asarray(e / e.sum(axis=1, keepdims=True))
+
+
+def _preferred() -> Ops:
+    try:
+        return load(PREFERRED)
+    except UserError as error:
+        logger.warning("%s; the network is used with backend '%s'", error, REFERENCE)
+        return load(REFERENCE)
+
+
+def _check_fit(model: Sequential, weights: Mapping[str, Array], folder: Path) -> None:
+    own = {name: array.shape for name, array in (model.parameters | model.state).items()}
+    kept = {name: array.shape for name, array in weights.items()}
+    if own != kept:
+        wrong = next(n for n in sorted(own | kept) if own.get(n) != kept.get(n))
+        raise UserError(
+            f"the weights in {folder} are not of the network beside them: {wrong} is "
+            f"{kept.get(wrong, 'missing')} where the network has {own.get(wrong, 'nothing')}"
+        )
+
+
+class _Served:
+    """A classifier as MLflow calls one."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        self.classifier = classifier
+
+    def predict(self, images: Images) -> dict[str, npt.NDArray[Any]]:
+        """The fields of a `Prediction`, under the names that the model's signature has."""
+        prediction = self.classifier.predict(images)
+        return {
+            "label": prediction.labels,
+            "class": prediction.names,
+            "probabilities": prediction.probabilities,
+        }
+
+
+def _load_pyfunc(path: str, model_config: Mapping[str, Any] | None = None) -> _Served:
+    """What MLflow calls, by this name, to load a model that names this module as its loader.
+
+    Args:
+        path: the folder of the classifier.
+        model_config: ``backend`` and ``num_threads`` of `Classifier.from_folder`.
+    """
+    return _Served(Classifier.from_folder(Path(path), **(model_config or {})))

@@ -52,7 +52,9 @@ def use(model: str, *, uri: str, folder: Path, **config: str) -> dict[str, np.nd
 
 def trained(store: Place) -> str:
     """A run with a parameter and the metrics of a training, so far still under way."""
-    run_id: str = store.client.create_run(store.experiment_id).info.run_id
+    run_id: str = store.client.create_run(
+        store.experiment_id, tags={"mlflow.source.name": "convexp"}
+    ).info.run_id
     store.client.log_param(run_id, "model", "three_layer")
     metrics = [
         Metric(name, value, 1_000, step)
@@ -98,6 +100,7 @@ def test_the_run_has_the_model_and_the_model_the_run(store: Place, tiny: Dataset
         LoggedModelStatus.READY,
     )
     assert model.params == {"model": "three_layer"}
+    assert model.tags["mlflow.source.name"] == "convexp"
     assert {m.key: m.value for m in model.metrics} == {
         "test/accuracy": 0.75,
         "best/val_accuracy": 0.5,
@@ -176,6 +179,10 @@ def test_each_registration_is_a_version_and_the_alias_goes_with_it(
     assert len(set(models)) == 2
     for version, run_id in enumerate(runs, 1):
         assert store.client.get_model_version("nets", str(version)).run_id == run_id
+    for version, model_id in enumerate(models, 1):
+        # What the model's page reads to name its version.
+        tags = store.client.get_logged_model(model_id).tags
+        assert json.loads(tags["mlflow.modelVersions"]) == [{"name": "nets", "version": version}]
     champion = store.client.get_model_version_by_alias("nets", "champion")
     assert (int(champion.version), champion.run_id) == (2, runs[1])
 

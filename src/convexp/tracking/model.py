@@ -38,6 +38,15 @@ SHOWN = ("best/val_accuracy", "test/accuracy", "test/loss")
 """The metrics of a run that stand beside its model."""
 
 
+ORIGIN = (
+    "mlflow.user",
+    "mlflow.source.name",
+    "mlflow.source.type",
+    "mlflow.source.git.commit",
+)
+"""The tags of a run that stand beside its model."""
+
+
 class Kept(Protocol):
     """What is asked of a trained network; `convexp.inference.Classifier` has it."""
 
@@ -148,7 +157,12 @@ def log_model(
     ]
     step = max((metric.step for metric in shown), default=0)
     logged = client.create_logged_model(
-        run.info.experiment_id, name=name, source_run_id=run_id, params=run.data.params
+        run.info.experiment_id,
+        name=name,
+        source_run_id=run_id,
+        params=run.data.params,
+        # Who made it of what: the model's page shows these, too.
+        tags={key: run.data.tags[key] for key in ORIGIN if key in run.data.tags},
     )
     try:
         client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=step)])
@@ -252,5 +266,8 @@ def _register(
             raise
     # By its place and not by models:/<id>, which MLflow would look up in its global store.
     made = client.create_model_version(name, location, run_id=run_id, model_id=model_id)
+    # By which the model's page finds its version; a server has done it, a database has not.
+    versions = json.dumps([{"name": name, "version": int(made.version)}])
+    client.set_logged_model_tags(model_id, {"mlflow.modelVersions": versions})
     if alias is not None:
         client.set_registered_model_alias(name, alias, made.version)

@@ -66,6 +66,22 @@ def install() -> None:
                 provider=claimants[0].distribution,
             )
     Plugins.instance().register(ConfigPackages)
+    _let_presets_stand(store)
+
+
+def _let_presets_stand(store: ConfigStore) -> None:
+    """Remove what Hydra's plugins have stored under the names of our files in ``conf/hydra/``.
+
+    Hydra would take the two for a schema and its values: it warns of that, or, where the plugin's
+    has a defaults list, refuses it.
+    """
+    presets = Path(str(files("convexp.conf"))) / "hydra"
+    for group in ("launcher", "sweeper", "sweeper/sampler"):
+        stored = store.repo["hydra"]
+        for part in group.split("/"):
+            stored = stored.get(part, {})
+        for file in presets.glob(f"{group}/*.yaml"):
+            stored.pop(file.name, None)
 
 
 def backend_node(name: str) -> dict[str, object]:

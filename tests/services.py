@@ -1,4 +1,4 @@
-"""Programs that tests of sweeps over many machines need: PostgreSQL, MLflow's server, a Ray cluster.
+"""Programs for tests of sweeps over many machines: PostgreSQL, MLflow's server, a Ray cluster.
 
 Each is a context manager that starts its program on free ports of the loopback interface, in a
 temporary folder of its own, waits until it answers, and leaves no process and no file behind.

@@ -8,12 +8,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import convexp.conf
 import pytest
 from hydra import compose, initialize_config_module
 from hydra.utils import get_class
 from omegaconf import OmegaConf
 
-import convexp.conf
 from convexp.errors import UserError
 from convexp.plugins import search_path
 from convexp.sweeps import launchers

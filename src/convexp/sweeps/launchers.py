@@ -78,16 +78,16 @@ def slots(launcher: Mapping[str, Any]) -> Slots:
 
 def _share(joblib: Mapping[str, Any]) -> int:
     """The processors of this machine, divided by the jobs that joblib begins at once."""
+    processors = int(cpu_count())
     n_jobs = joblib.get("n_jobs")
     if n_jobs is None:
-        return int(cpu_count())  # which joblib takes for one job
+        return processors  # joblib takes it for one job
     check(n_jobs, int, f"{NODE}.n_jobs")
     if n_jobs == 0:
-        raise UserError(
-            f"{NODE}.n_jobs = 0: possible: a number of jobs at once; -1 for one a processor"
-        )
-    at_once = n_jobs if n_jobs > 0 else max(1, cpu_count() + 1 + n_jobs)
-    return max(1, int(cpu_count()) // int(at_once))
+        raise UserError(f"{NODE}.n_jobs = 0: possible: how many jobs at once, or -1 for all cores")
+    # As joblib counts: -2 is one less than all.
+    at_once = int(n_jobs) if n_jobs > 0 else max(1, processors + 1 + int(n_jobs))
+    return max(1, processors // at_once)
 
 
 def _processors(remote: Mapping[str, Any]) -> int:

@@ -1,0 +1,213 @@
+"""The same small sweep by each launcher: on all cores, on SLURM, on a Ray cluster with a server."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from tests.distributions import distribute
+from tests.services import PATIENCE, RayCluster, end, mlflow_server, postgresql, ray_cluster
+from tests.services import session as processes_of
+from tests.test_cli import SMALL, convexp
+
+# They share services, and two of them at once would be more than the machine has processors for.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("launchers")]
+
+SWEEP = ["seed=1,2", *SMALL]
+
+HELD = """
+import os, time
+from dataclasses import replace
+from pathlib import Path
+from convexp.ops import Op
+from convexp.plugins import naive
+
+folder, pool = Path(__file__).parent, naive.ops.max_pool
+
+def forward(x, **kwargs):
+    (folder / f"{os.getpid()}.held").touch()
+    while not (folder / "go").exists():
+        time.sleep(0.05)
+    return pool.forward(x, **kwargs)
+
+ops = replace(naive.ops, max_pool=Op(forward, pool.backward))
+"""
+"""A backend that says who computes with it, and waits until it may go on."""
+
+SBATCH = """#!{python}
+import os, re, subprocess, sys
+script = sys.argv[-1]
+last = re.search(r"#SBATCH --array=0-(\\d+)%", open(script).read())[1]
+for index in range(int(last) + 1):
+    job = {{"SLURM_JOB_ID": str(70 + index), "SLURM_ARRAY_JOB_ID": "7", "SLURM_NTASKS": "1",
+           "SLURM_ARRAY_TASK_ID": str(index), "SLURM_PROCID": "0", "SLURM_LOCALID": "0",
+           "SLURM_NODEID": "0", "SLURM_JOB_NUM_NODES": "1", "SLURM_JOB_NODELIST": "here"}}
+    with open(os.devnull, "w") as null:
+        subprocess.Popen(["bash", script], env=os.environ | job, stdout=null, stderr=null)
+print("Submitted batch job 7")
+"""
+SRUN = """#!{python}
+import os, sys
+words = sys.argv[1:]
+while words[0].startswith("-"):  # its own options, each with a value but one
+    del words[: 1 if words[0] == "--unbuffered" else 2]
+os.execvp(words[0], words)
+"""
+SACCT = """#!{python}
+print("JobID|State|NodeList")
+"""
+"""SLURM's programs as submitit uses them; the jobs are processes of this machine."""
+
+
+def assert_finished(uri: str, jobs: int, experiment: str = "convexp") -> None:
+    """Each of a sweep's jobs is in the store, as what it was."""
+    found = recorded(uri, experiment)
+    assert [run.info.status for run in found] == ["FINISHED"] * jobs
+    assert sorted(run.data.params["seed"] for run in found) == [str(1 + i) for i in range(jobs)]
+    threads = {run.data.tags["threads"] for run in found}
+    assert threads == ({"4"} if experiment == "slurm" else {"1"})  # divided, or as asked for
+
+
+def recorded(uri: str, experiment: str = "convexp") -> list[Run]:
+    client = MlflowClient(uri)
+    found = client.get_experiment_by_name(experiment)
+    assert found is not None
+    return [
+        run
+        for run in client.search_runs([found.experiment_id])
+        if "convexp.sweep.hash" not in run.data.tags
+    ]
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "ray_local"])
+def test_a_sweep_on_all_cores(tmp_path: Path, launcher: str) -> None:
+    done = convexp(
+        tmp_path, "-m", f"hydra/launcher={launcher}", *SWEEP, RAY_USAGE_STATS_ENABLED="0"
+    )
+    assert done.returncode == 0, done.stderr
+    assert_finished(f"sqlite:///{tmp_path}/mlflow.db", jobs=2)
+
+
+def test_a_search_by_optuna_survives_what_diverges(tmp_path: Path) -> None:
+    search = ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=4", "optimizer=sgd"]
+    done = convexp(tmp_path, "-m", *search, "optimizer.learning_rate=1e-2,1e30", *SMALL)
+    assert done.returncode == 1, done.stderr  # it says that not all have finished
+    statuses = Counter(run.info.status for run in recorded(f"sqlite:///{tmp_path}/mlflow.db"))
+    assert statuses.keys() == {"FINISHED", "FAILED"}
+    assert statuses.total() == 4
+    (results,) = tmp_path.glob("multirun/*/*/optimization_results.yaml")
+    assert "optimizer.learning_rate: 0.01" in results.read_text()
+
+
+@dataclass(frozen=True)
+class Site:
+    """A Ray cluster, and MLflow's server over PostgreSQL.
+
+    Args:
+        cluster: with two nodes.
+        uri: the server's.
+        folder: of the backend ``held``.
+    """
+
+    cluster: RayCluster
+    uri: str
+    folder: Path
+
+    def record(self, experiment: str) -> tuple[str, str]:
+        """What lets each job, wherever it runs, be recorded there."""
+        return f"tracking.uri={self.uri}", f"tracking.experiment={experiment}"
+
+    def held(self) -> set[int]:
+        """The processes that are in the middle of a job."""
+        return {int(file.stem) for file in self.folder.glob("*.held")}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("held")
+    distribute(folder, "held", "[convexp.backends]\nheld = held:ops\n", code=HELD)
+    with ExitStack() as stack, ExitStack() as ray, ThreadPoolExecutor() as pool:
+        # Each takes about ten seconds, so they start side by side.
+        cluster = pool.submit(ray.enter_context, ray_cluster(2, {"PYTHONPATH": str(folder)}))
+        try:
+            uri = stack.enter_context(mlflow_server(stack.enter_context(postgresql())))
+        finally:
+            started = cluster.result()
+        yield Site(started, uri, folder)
+
+
+def test_a_sweep_by_slurm(site: Site, tmp_path: Path) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name, code in {"sbatch": SBATCH, "srun": SRUN, "sacct": SACCT}.items():
+        (programs / name).write_text(code.format(python=sys.executable))
+        (programs / name).chmod(0o755)
+    path = f"{programs}{os.pathsep}{os.environ['PATH']}"
+    done = convexp(tmp_path, "-m", "hydra/launcher=slurm", *site.record("slurm"), *SWEEP, PATH=path)
+    assert done.returncode == 0, done.stderr
+    (script,) = tmp_path.glob("multirun/*/*/.submitit/7/7_submission.sh")
+    asked = set(script.read_text().splitlines())
+    wanted = ["--array=0-1%2", "--cpus-per-task=4", "--mem=8GB", "--time=240"]
+    assert {f"#SBATCH {option}" for option in wanted} <= asked
+    assert_finished(site.uri, jobs=2, experiment="slurm")
+
+
+def test_a_sweep_on_a_ray_cluster_with_a_server(site: Site, tmp_path: Path) -> None:
+    sweep = ["hydra/launcher=ray_cluster", *site.record("ray"), *SWEEP]
+    done = convexp(tmp_path, "-m", *sweep, **site.cluster.environment)
+    assert done.returncode == 0, done.stderr
+    assert_finished(site.uri, jobs=2, experiment="ray")
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_jobs_whose_process_or_machine_is_lost_are_done_again(site: Site, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "convexp", "-m", "hydra/launcher=ray_cluster", *SMALL]
+    command += ["backend=held", "seed=1,2,3", *site.record("lost")]
+    with site.cluster.node() as machine:
+        environment = os.environ | site.cluster.environment
+        with (tmp_path / "log").open("w+b") as log:
+            sweep = subprocess.Popen(
+                command, cwd=tmp_path, env=environment, stdout=log, stderr=subprocess.STDOUT
+            )
+            try:
+                wait(lambda: len(site.held()) == 3 or sweep.poll() is not None)
+                on_machine = site.held() & processes_of(machine.pid).keys()
+                elsewhere = site.held() - on_machine
+                assert (len(on_machine), len(elsewhere)) == (1, 2)
+                end(machine, at_once=True)
+                os.kill(elsewhere.pop(), signal.SIGKILL)
+                (site.folder / "go").touch()
+                sweep.wait(PATIENCE)
+            finally:
+                sweep.kill()
+                sweep.wait()
+            log.seek(0)
+            assert sweep.returncode == 0, log.read().decode()[-4000:]
+    runs = recorded(site.uri, "lost")
+    finished = [run.data.params["seed"] for run in runs if run.info.status == "FINISHED"]
+    assert sorted(finished) == ["1", "2", "3"]
+    lost = [run for run in runs if run.info.status == "KILLED"]
+    assert len(lost) == 2
+    for run in lost:
+        assert "was lost, and the job begun again" in run.data.tags["convexp.error"]
+    assert len(runs) == 5
+
+
+def wait(until: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not until():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

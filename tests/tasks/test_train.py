@@ -31,6 +31,9 @@ class Tagged(Gallery):
         super().metrics(values, step)
         self.numbers += [(name, step, value) for name, value in values.items()]
 
+    def model(self, classifier: object, example: object) -> None:
+        self.kept["model"] = classifier
+
     def tags(self, values: dict[str, str]) -> None:
         self.kept |= values
 
@@ -40,6 +43,7 @@ def trained(experiment: Experiment, tracker: Tagged) -> float:
         filters_every=1,
         backend=experiment.backend,
         model=experiment.model,
+        classifier=experiment.classifier,
         dataset=experiment.dataset,
         fit=experiment.fit,
         shadow=experiment.shadow,

@@ -23,7 +23,7 @@ import convexp
 from convexp.datasets import Dataset, Split
 from convexp.errors import UserError
 from convexp.images import learning_curves, upscale
-from convexp.tracking import MlflowStore, NoStore, Tracker, mlflow_store, recorded_run
+from convexp.tracking import MlflowStore, NoStore, Tracker, mlflow_tracker, recorded_run
 from convexp.tracking.mlflow_address import few_retries, open_store
 from convexp.tracking.record import legal, origin, params
 
@@ -227,7 +227,7 @@ def test_metrics_do_not_wait_long(
     uri: str, client: MlflowClient, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = 100.0
-    monkeypatch.setattr(mlflow_store.time, "monotonic", lambda: clock)
+    monkeypatch.setattr(mlflow_tracker.time, "monotonic", lambda: clock)
     with recorded(uri, tiny) as tracker:
         tracker.metrics({"a": 1}, 1)
         clock += 4.9

@@ -71,22 +71,29 @@ class Parent:
             Whether all jobs that were begun have finished.
         """
         with self.open_until:
-            return self._close(error)
+            try:
+                return self._close(error)
+            except (
+                Exception
+            ) as second:  # a server that is gone; what the user must see is the error
+                reason = " ".join(str(second).split())[:300]
+                logger.warning("The record of the sweep %s is incomplete: %s", self.run_id, reason)
+                return False
 
     def _close(self, error: BaseException | None) -> bool:
+        interrupted = error is not None and not isinstance(error, Exception)
+        if interrupted:  # at once, in case that patience ends before the rest
+            self._end("KILLED")
         self._last_words()
         jobs = summary.results(self.store, self.run_id)
-        number = summary.counts(jobs)
-        done = bool(jobs) and number["finished"] == len(jobs)
-        status: Status
-        if error is not None and not isinstance(error, Exception):
+        done = bool(jobs) and summary.counts(jobs)["finished"] == len(jobs)
+        status: Status = "FINISHED" if done and error is None else "FAILED"
+        if interrupted:
             status = "KILLED"
-        else:
-            status = "FINISHED" if done and error is None else "FAILED"
         stopped = self.store.get(self.run_id).tags.get(STOPPED, "")
         with self.store.impatient(), self.store.shelter(self.signals, silent=True):
-            self.store.end(self.run_id, status)
             self._record(jobs)
+        self._end(status)
         print_sweep(
             jobs,
             status=status,
@@ -97,6 +104,10 @@ class Parent:
             again=None if done else self._again(),
         )
         return done and error is None
+
+    def _end(self, status: Status) -> None:
+        with self.store.impatient(), self.store.shelter(self.signals, silent=True):
+            self.store.end(self.run_id, status)
 
     def _again(self) -> str:
         words = self.command
@@ -178,7 +189,7 @@ def open_parent(
         earlier = opened.find(tags={SWEEP_HASH: identity}) if options.skip_finished else []
         command = shlex.join(["convexp", *words])
         names = short(split(override)[0] for override in swept)
-        name = store.run_name or "sweep " + ", ".join(names.values()) if names else "sweep"
+        name = store.run_name or " ".join(["sweep", ", ".join(names.values())]).strip()
         with opened.shelter(signals):
             if earlier:
                 run_id = earlier[-1].id

@@ -7,6 +7,7 @@
     signals.py         Ctrl-C and SIGTERM as exceptions, but never in the middle of a write
     record.py          what is known of a run before its first step: config, data set, origin
     mlflow_store.py    MlflowStore: a database or a server of MLflow's
+    mlflow_tracker.py  the record of one run in it
     mlflow_address.py  opening (and first making) it, or one clear sentence
     json_lines.py      JsonLinesStore: plain files
     model.py           the trained network as a model of MLflow's

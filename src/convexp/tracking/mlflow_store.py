@@ -5,26 +5,15 @@ MLflow's global state (the active run, the tracking URI) is neither used nor tou
 
 from __future__ import annotations
 
-import json
-import math
 import shlex
 import shutil
 import sys
-import tempfile
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import islice
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from convexp.datasets import Dataset
-from convexp.datasets.dataset import Images
-from convexp.images import Picture, upscale
-from convexp.tracking import record
 from convexp.tracking.mlflow_address import (
     Place,
     few_retries,
@@ -32,20 +21,15 @@ from convexp.tracking.mlflow_address import (
     open_store,
     without_password,
 )
-from convexp.tracking.model import Kept, Models
+from convexp.tracking.mlflow_tracker import MOST_TAGS, MlflowTracker, chunks, cut
+from convexp.tracking.model import Models
 from convexp.tracking.signals import Interruptions
 from convexp.tracking.store import RunRecord, Status
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-    from mlflow.entities import Metric, Run
+    from mlflow.entities import Run
 
-# MLflow's limits on one request.
-MOST_METRICS = 1000
-MOST_TAGS = 100
-MOST_RUNS = 1000
-
-SECONDS_BETWEEN_WRITES = 5.0
+MOST_RUNS = 1000  # MLflow's limit on one request
 
 PARENT = "mlflow.parentRunId"
 UI = "http://127.0.0.1:5000"  # where `convexp ui` listens unless told otherwise
@@ -144,7 +128,7 @@ class OpenMlflow:
         above = {} if parent is None else {PARENT: parent}
         with one_sentence(self.uri):
             run = self.client.create_run(
-                self.experiment_id, run_name=name, tags=_cut({**tags, **above})
+                self.experiment_id, run_name=name, tags=cut({**tags, **above})
             )
         return str(run.info.run_id)
 
@@ -164,7 +148,7 @@ class OpenMlflow:
         """Attach words to a run."""
         from mlflow.entities import RunTag
 
-        for some in _chunks(_cut(tags), MOST_TAGS):
+        for some in chunks(cut(tags), MOST_TAGS):
             words = [RunTag(name, value) for name, value in some.items()]
             self.client.log_batch(run_id, tags=words, synchronous=True)
 
@@ -181,7 +165,7 @@ class OpenMlflow:
     ) -> list[RunRecord]:
         """The runs of the experiment that fit all that is given, the oldest first."""
         wanted = dict(tags or {}) | ({} if parent is None else {PARENT: parent})
-        conditions = [f"tags.`{name}` = '{value}'" for name, value in _cut(wanted).items()]
+        conditions = [f"tags.`{name}` = '{value}'" for name, value in cut(wanted).items()]
         if status is not None:
             conditions.append(f"attributes.status = '{status}'")
         found: list[RunRecord] = []
@@ -200,121 +184,6 @@ class OpenMlflow:
                 return found
 
 
-class MlflowTracker:
-    """The record of one run of MLflow's, while it runs.
-
-    Args:
-        store: where it lies.
-        run_id: which it is.
-        signals: may interrupt between its writes.
-    """
-
-    def __init__(self, store: OpenMlflow, run_id: str, signals: Interruptions) -> None:
-        self.link: str | None = store.link(run_id)
-        self.command = store.command
-        self.location = f"{store.address}, run {run_id}"
-        self.job: str | None = None
-        self._store, self._client = store, store.client
-        self._run_id = run_id
-        self._signals = signals
-        self._buffer: list[Metric] = []
-        self._written = time.monotonic()
-        self._diverged = False
-        self._tables: list[dict[str, str]] = []
-
-    def metrics(self, values: Mapping[str, float], step: int) -> None:
-        """Record numbers at a step; they are written together, every few seconds."""
-        from mlflow.entities import Metric
-
-        self._signals.leave_if_told()
-        now = time.time_ns() // 1_000_000
-        for name, value in values.items():
-            number = float(value)
-            if math.isinf(number):
-                # MLflow would store 1.8e308 and draw that.
-                number = math.nan
-                if not self._diverged:
-                    self._diverged = True
-                    self.tags({"convexp.diverged": f"{name} at step {int(step)}"})
-            # A step that is not an int would make the run's page unreadable for ever.
-            self._buffer.append(Metric(_legal(name), number, now, int(step)))
-        # A write costs 4 ms plus 0.1 ms a number, so they are written together.
-        late = time.monotonic() - self._written > SECONDS_BETWEEN_WRITES
-        if late or len(self._buffer) > MOST_METRICS:
-            self.flush()
-
-    def image(self, name: str, picture: Picture, step: int) -> None:
-        """Record a picture at a step, enlarged so that its pixels stay sharp."""
-        # Synchronous: 15 ms a picture, where MLflow's queue would make the run's end wait a second.
-        with self._shelter():
-            self._client.log_image(
-                self._run_id,
-                upscale(picture, record.LEAST_PIXELS),
-                key=_legal(name),
-                step=int(step),
-                synchronous=True,
-            )
-
-    def figure(self, name: str, figure: Figure) -> None:
-        """Keep a figure as a file."""
-        with self._shelter():
-            self._client.log_figure(self._run_id, figure, name)
-
-    def table(self, name: str, columns: Mapping[str, Sequence[Any]]) -> None:
-        """Keep a table that MLflow's page shows."""
-        # By hand, as MLflow's log_table does it: that would read the file back and add the rows.
-        self.artifact(name, record.as_table(columns))
-        self._tables.append({"path": name, "type": "table"})
-        self.tags({"mlflow.loggedArtifacts": json.dumps(self._tables)})
-
-    def tags(self, values: Mapping[str, str]) -> None:
-        """Attach words to the run."""
-        with self._shelter():
-            self._store.tag(self._run_id, values)
-
-    def artifact(self, name: str, content: str | bytes) -> None:
-        """Keep a file."""
-        path = PurePosixPath(name)
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder, path.name)
-            file.write_bytes(content.encode() if isinstance(content, str) else content)
-            above = None if len(path.parts) == 1 else path.parent.as_posix()
-            with self._shelter():
-                self._client.log_artifact(self._run_id, str(file), above)
-
-    def model(self, classifier: Kept, example: Images) -> None:
-        """Keep the trained network as a model, if that is wanted."""
-        self.flush()
-        with self._shelter():
-            self._store.models.keep(self._client, self._run_id, classifier, example)
-
-    def describe(self, config: Mapping[str, Any], dataset: Dataset | None) -> None:
-        """Record what is known before the first step."""
-        from mlflow.entities import Param
-
-        for some in _chunks(record.params(config), MOST_TAGS):
-            params = [Param(name, value) for name, value in some.items()]
-            with self._shelter():
-                self._client.log_batch(self._run_id, params=params, synchronous=True)
-        if dataset is not None:
-            inputs = record.inputs(dataset)
-            with self._shelter():
-                self._client.log_inputs(self._run_id, datasets=inputs)
-        self.artifact("config.yaml", record.as_yaml(config))
-
-    def flush(self) -> None:
-        """Write the numbers that wait."""
-        while self._buffer:
-            some = self._buffer[:MOST_METRICS]
-            with self._shelter():
-                self._client.log_batch(self._run_id, metrics=some, synchronous=True)
-                del self._buffer[: len(some)]
-        self._written = time.monotonic()
-
-    def _shelter(self) -> AbstractContextManager[None]:
-        return self._store.shelter(self._signals)
-
-
 def _read(run: Run) -> RunRecord:
     ended = run.info.end_time
     return RunRecord(
@@ -326,19 +195,3 @@ def _read(run: Run) -> RunRecord:
         tags=dict(run.data.tags),
         metrics=dict(run.data.metrics),
     )
-
-
-T = TypeVar("T")
-
-
-def _chunks(items: Mapping[str, T], most: int) -> Iterator[dict[str, T]]:
-    left = iter(items.items())
-    while some := dict(islice(left, most)):
-        yield some
-
-
-def _cut(tags: Mapping[str, str]) -> dict[str, str]:
-    return {_legal(name): str(value)[: record.LONGEST_TAG] for name, value in tags.items()}
-
-
-_legal = lru_cache(maxsize=None)(record.legal)  # a metric's name comes at every step

@@ -45,7 +45,7 @@ def recorded_run(
         config: the resolved configuration, kept as parameters and as ``config.yaml``.
         tags: words to find the run by.
         dataset: what the run reads, kept as its inputs; None if it reads none.
-        name: what the run is called, unless the configuration calls it something.
+        name: what the run is called; None for what the configuration calls it.
         parent: the id of the run that it belongs to, as a job to its sweep.
 
     Yields:
@@ -63,7 +63,7 @@ def recorded_run(
         try:
             with signals.shelter(silent=True):  # until it is known which run a signal ends
                 tags = {**record.origin(), **process_tags(), **tags}
-                run_id = opened.begin(store.run_name or name, tags, parent)
+                run_id = opened.begin(name or store.run_name, tags, parent)
                 run = _Run(opened, run_id, signals)
             with run.heartbeat:
                 run.tracker.job = name if parent is not None else None

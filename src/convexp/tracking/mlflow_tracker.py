@@ -52,7 +52,6 @@ class MlflowTracker:
         self._signals = signals
         self._buffer: list[Metric] = []
         self._written = time.monotonic()
-        self._diverged = False
         self._tables: list[dict[str, str]] = []
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
@@ -64,11 +63,7 @@ class MlflowTracker:
         for name, value in values.items():
             number = float(value)
             if math.isinf(number):
-                # MLflow would store 1.8e308 and draw that.
-                number = math.nan
-                if not self._diverged:
-                    self._diverged = True
-                    self.tags({"convexp.diverged": f"{name} at step {int(step)}"})
+                number = math.nan  # MLflow would store 1.8e308 and draw that
             # A step that is not an int would make the run's page unreadable for ever.
             self._buffer.append(Metric(_legal(name), number, now, int(step)))
         # A write costs 4 ms plus 0.1 ms a number, so they are written together.

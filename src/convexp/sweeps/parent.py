@@ -73,9 +73,8 @@ class Parent:
         with self.open_until:
             try:
                 return self._close(error)
-            except (
-                Exception
-            ) as second:  # a server that is gone; what the user must see is the error
+            except Exception as second:
+                # Such as a server that is gone. What the user must see is the first error.
                 reason = " ".join(str(second).split())[:300]
                 logger.warning("The record of the sweep %s is incomplete: %s", self.run_id, reason)
                 return False

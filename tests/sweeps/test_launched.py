@@ -200,8 +200,9 @@ def test_jobs_whose_process_or_machine_is_lost_are_done_again(
     assert sorted(finished) == ["seed=1", "seed=2", "seed=3"]
     lost = [job for job in jobs if job.info.status != "FINISHED"]
     assert [job.info.status for job in lost] == ["KILLED", "KILLED"]
+    # Closed by the new attempt, or by whoever was the first to look for dead processes.
     for job in lost:
-        assert "was lost, and the job begun again" in job.data.tags["convexp.error"]
+        assert "its process" in job.data.tags["convexp.error"]
 
 
 def busy(held: Path) -> set[int]:

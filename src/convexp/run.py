@@ -189,7 +189,9 @@ def run(cfg: DictConfig, job: Job | None = None) -> float | None:
             a sweep's.
     """
     config = resolve(cfg)
-    return carry_out(config) if job is None else do(job, config, carry_out)
+    if job is None:
+        return carry_out(config)
+    return do(job, config | {"tracking": dict(job.sweep.tracking)}, carry_out)
 
 
 def carry_out(config: dict[str, Any], job: Job | None = None) -> float | None:

@@ -37,7 +37,7 @@ def config(tmp_path: Path) -> dict[str, Any]:
 def job(store: OpenFolder) -> Job:
     store.folder.mkdir()
     parent = store.begin("sweep", {}, None)
-    return Job(Sweep(parent, "launch", True, False, False, 1), 3, ("seed=1",), "joblib", 1)
+    return Job(Sweep(parent, "launch", True, False, False, 1, {}), 3, ("seed=1",), "joblib", 1)
 
 
 def like(job: Job, **changes: Any) -> Job:

@@ -9,9 +9,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -72,24 +69,24 @@ print("JobID|State|NodeList")
 """SLURM's programs as submitit uses them; the jobs are processes of this machine."""
 
 
-def assert_finished(uri: str, jobs: int, experiment: str = "convexp") -> None:
-    """Each of a sweep's jobs is in the store, as what it was."""
-    found = recorded(uri, experiment)
-    assert [run.info.status for run in found] == ["FINISHED"] * jobs
-    assert sorted(run.data.params["seed"] for run in found) == [str(1 + i) for i in range(jobs)]
-    threads = {run.data.tags["threads"] for run in found}
-    assert threads == ({"4"} if experiment == "slurm" else {"1"})  # divided, or as asked for
+def assert_finished(uri: str, experiment: str = "convexp", threads: int = 1) -> None:
+    """Both jobs are in the store, below their sweep, each with its share of the processors."""
+    sweep, jobs = recorded(uri, experiment)
+    assert sweep.info.status == "FINISHED"
+    assert [run.info.status for run in jobs] == ["FINISHED", "FINISHED"]
+    assert sorted(run.info.run_name for run in jobs) == ["seed=1", "seed=2"]
+    assert {run.data.tags["mlflow.parentRunId"] for run in jobs} == {sweep.info.run_id}
+    assert {run.data.tags["threads"] for run in jobs} == {str(threads)}
 
 
-def recorded(uri: str, experiment: str = "convexp") -> list[Run]:
+def recorded(uri: str, experiment: str = "convexp") -> tuple[Run, list[Run]]:
+    """The run of the one sweep in an experiment, and those of its jobs, all attempts of each."""
     client = MlflowClient(uri)
     found = client.get_experiment_by_name(experiment)
     assert found is not None
-    return [
-        run
-        for run in client.search_runs([found.experiment_id])
-        if "convexp.sweep.hash" not in run.data.tags
-    ]
+    runs = client.search_runs([found.experiment_id])
+    (sweep,) = [run for run in runs if "convexp.sweep.hash" in run.data.tags]
+    return sweep, [run for run in runs if run is not sweep]
 
 
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "ray_local"])
@@ -98,112 +95,119 @@ def test_a_sweep_on_all_cores(tmp_path: Path, launcher: str) -> None:
         tmp_path, "-m", f"hydra/launcher={launcher}", *SWEEP, RAY_USAGE_STATS_ENABLED="0"
     )
     assert done.returncode == 0, done.stderr
-    assert_finished(f"sqlite:///{tmp_path}/mlflow.db", jobs=2)
+    assert_finished(f"sqlite:///{tmp_path}/mlflow.db")
 
 
 def test_a_search_by_optuna_survives_what_diverges(tmp_path: Path) -> None:
     search = ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=4", "optimizer=sgd"]
     done = convexp(tmp_path, "-m", *search, "optimizer.learning_rate=1e-2,1e30", *SMALL)
-    assert done.returncode == 1, done.stderr  # it says that not all have finished
-    statuses = Counter(run.info.status for run in recorded(f"sqlite:///{tmp_path}/mlflow.db"))
+    assert done.returncode == 1  # since not all jobs have finished
+    assert "Traceback" not in done.stderr
+    _, jobs = recorded(f"sqlite:///{tmp_path}/mlflow.db")
+    statuses = Counter(job.info.status for job in jobs)
     assert statuses.keys() == {"FINISHED", "FAILED"}
     assert statuses.total() == 4
     (results,) = tmp_path.glob("multirun/*/*/optimization_results.yaml")
     assert "optimizer.learning_rate: 0.01" in results.read_text()
 
 
-@dataclass(frozen=True)
-class Site:
-    """A Ray cluster, and MLflow's server over PostgreSQL.
-
-    Args:
-        cluster: with two nodes.
-        uri: the server's.
-        folder: of the backend ``held``.
-    """
-
-    cluster: RayCluster
-    uri: str
-    folder: Path
-
-    def record(self, experiment: str) -> tuple[str, str]:
-        """What lets each job, wherever it runs, be recorded there."""
-        return f"tracking.uri={self.uri}", f"tracking.experiment={experiment}"
-
-    def held(self) -> set[int]:
-        """The processes that are in the middle of a job."""
-        return {int(file.stem) for file in self.folder.glob("*.held")}
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """The address of an MLflow server over PostgreSQL."""
+    with postgresql() as database, mlflow_server(database) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def held(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the backend ``held``."""
     folder = tmp_path_factory.mktemp("held")
     distribute(folder, "held", "[convexp.backends]\nheld = held:ops\n", code=HELD)
-    with ExitStack() as stack, ExitStack() as ray, ThreadPoolExecutor() as pool:
-        # Each takes about ten seconds, so they start side by side.
-        cluster = pool.submit(ray.enter_context, ray_cluster(2, {"PYTHONPATH": str(folder)}))
-        try:
-            uri = stack.enter_context(mlflow_server(stack.enter_context(postgresql())))
-        finally:
-            started = cluster.result()
-        yield Site(started, uri, folder)
+    return folder
 
 
-def test_a_sweep_by_slurm(site: Site, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def cluster(held: Path) -> Iterator[RayCluster]:
+    """Two nodes, which know of no server."""
+    with ray_cluster(2, {"PYTHONPATH": str(held)}) as started:
+        yield started
+
+
+def test_a_sweep_by_slurm(server: str, tmp_path: Path) -> None:
     programs = tmp_path / "bin"
     programs.mkdir()
     for name, code in {"sbatch": SBATCH, "srun": SRUN, "sacct": SACCT}.items():
         (programs / name).write_text(code.format(python=sys.executable))
         (programs / name).chmod(0o755)
     path = f"{programs}{os.pathsep}{os.environ['PATH']}"
-    done = convexp(tmp_path, "-m", "hydra/launcher=slurm", *site.record("slurm"), *SWEEP, PATH=path)
+    done = convexp(
+        tmp_path,
+        "-m",
+        "hydra/launcher=slurm",
+        f"tracking.uri={server}",
+        "tracking.experiment=slurm",
+        *SWEEP,
+        PATH=path,
+    )
     assert done.returncode == 0, done.stderr
     (script,) = tmp_path.glob("multirun/*/*/.submitit/7/7_submission.sh")
     asked = set(script.read_text().splitlines())
     wanted = ["--array=0-1%2", "--cpus-per-task=4", "--mem=8GB", "--time=240"]
     assert {f"#SBATCH {option}" for option in wanted} <= asked
-    assert_finished(site.uri, jobs=2, experiment="slurm")
+    assert_finished(server, "slurm", threads=4)
 
 
-def test_a_sweep_on_a_ray_cluster_with_a_server(site: Site, tmp_path: Path) -> None:
-    sweep = ["hydra/launcher=ray_cluster", *site.record("ray"), *SWEEP]
-    done = convexp(tmp_path, "-m", *sweep, **site.cluster.environment)
+def test_a_sweep_on_a_ray_cluster_with_a_server(
+    cluster: RayCluster, server: str, tmp_path: Path
+) -> None:
+    # The nodes have no such variable, and write to the server all the same.
+    environment = {**cluster.environment, "MLFLOW_TRACKING_URI": server}
+    sweep = ["-m", "hydra/launcher=ray_cluster", "tracking.experiment=ray", *SWEEP]
+    done = convexp(tmp_path, *sweep, **environment)
     assert done.returncode == 0, done.stderr
-    assert_finished(site.uri, jobs=2, experiment="ray")
+    assert_finished(server, "ray")
     assert not (tmp_path / "mlflow.db").exists()
 
 
-def test_jobs_whose_process_or_machine_is_lost_are_done_again(site: Site, tmp_path: Path) -> None:
+def test_jobs_whose_process_or_machine_is_lost_are_done_again(
+    cluster: RayCluster, server: str, held: Path, tmp_path: Path
+) -> None:
     command = [sys.executable, "-m", "convexp", "-m", "hydra/launcher=ray_cluster", *SMALL]
-    command += ["backend=held", "seed=1,2,3", *site.record("lost")]
-    with site.cluster.node() as machine:
-        environment = os.environ | site.cluster.environment
+    command += ["backend=held", "seed=1,2,3", f"tracking.uri={server}", "tracking.experiment=lost"]
+    with cluster.node() as machine:
+        environment = os.environ | cluster.environment
         with (tmp_path / "log").open("w+b") as log:
             sweep = subprocess.Popen(
                 command, cwd=tmp_path, env=environment, stdout=log, stderr=subprocess.STDOUT
             )
             try:
-                wait(lambda: len(site.held()) == 3 or sweep.poll() is not None)
-                on_machine = site.held() & processes_of(machine.pid).keys()
-                elsewhere = site.held() - on_machine
+                wait(lambda: len(busy(held)) == 3 or sweep.poll() is not None)
+                on_machine = busy(held) & processes_of(machine.pid).keys()
+                elsewhere = busy(held) - on_machine
                 assert (len(on_machine), len(elsewhere)) == (1, 2)
                 end(machine, at_once=True)
                 os.kill(elsewhere.pop(), signal.SIGKILL)
-                (site.folder / "go").touch()
+                (held / "go").touch()
                 sweep.wait(PATIENCE)
             finally:
                 sweep.kill()
                 sweep.wait()
             log.seek(0)
             assert sweep.returncode == 0, log.read().decode()[-4000:]
-    runs = recorded(site.uri, "lost")
-    finished = [run.data.params["seed"] for run in runs if run.info.status == "FINISHED"]
-    assert sorted(finished) == ["1", "2", "3"]
-    lost = [run for run in runs if run.info.status == "KILLED"]
-    assert len(lost) == 2
-    for run in lost:
-        assert run.data.tags["convexp.error"].startswith("killed without a word: ")
-    assert len(runs) == 5
+    run, jobs = recorded(server, "lost")
+    assert run.info.status == "FINISHED"
+    finished = [job.info.run_name for job in jobs if job.info.status == "FINISHED"]
+    assert sorted(finished) == ["seed=1", "seed=2", "seed=3"]
+    lost = [job for job in jobs if job.info.status != "FINISHED"]
+    assert [job.info.status for job in lost] == ["KILLED", "KILLED"]
+    # Closed by the new attempt, or by whoever was the first to look for dead processes.
+    for job in lost:
+        assert "its process" in job.data.tags["convexp.error"]
+
+
+def busy(held: Path) -> set[int]:
+    """The processes that are in the middle of a job."""
+    return {int(file.stem) for file in held.glob("*.held")}
 
 
 def wait(until: Callable[[], bool]) -> None:

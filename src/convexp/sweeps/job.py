@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from zlib import crc32
@@ -36,6 +37,8 @@ class Sweep:
         same_code: only if that run was of the same version and commit, without changes.
         fail_fast: after a failed job begin no more.
         retries: how often a job is begun again whose process was killed.
+        tracking: the node of that name as the sweep's start has resolved it: in the environment of
+            another machine it may name another store.
     """
 
     parent: str | None
@@ -44,6 +47,7 @@ class Sweep:
     same_code: bool
     fail_fast: bool
     retries: int
+    tracking: Mapping[str, Any]
 
 
 @dataclass(frozen=True)

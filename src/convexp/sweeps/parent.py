@@ -182,7 +182,7 @@ def open_parent(
         signals = stack.enter_context(interruptions())
         opened = store.open(signals)
         if opened is None:
-            return Sweep(None, uuid4().hex[:8], *_values(options)), None
+            return Sweep(None, uuid4().hex[:8], *_values(options), config["tracking"]), None
         reap(opened)
         identity = sweep_hash(config, swept)
         earlier = opened.find(tags={SWEEP_HASH: identity}) if options.skip_finished else []
@@ -204,7 +204,7 @@ def open_parent(
                     "launcher": slots.name,
                 }
                 run_id = opened.begin(name, tags, None)
-            sweep = Sweep(run_id, uuid4().hex[:8], *_values(options))
+            sweep = Sweep(run_id, uuid4().hex[:8], *_values(options), config["tracking"])
             parent = Parent(opened, run_id, sweep, command, signals)
         if earlier:
             logger.info("going on with the sweep of run %s", run_id)

@@ -55,8 +55,9 @@ def main() -> None:
     try:
         with closing():
             experiment()
-    except SweepFailedError:
-        sys.exit(1)
+    except SweepFailedError as error:
+        hint = "HYDRA_FULL_ERROR=1 shows where"
+        sys.exit(f"convexp: {error} ({hint})" if str(error) else 1)
     except (UserError, HydraException, OmegaConfBaseException) as error:
         sys.exit(f"convexp: {sentence(error)}")
     except KeyboardInterrupt:

@@ -164,6 +164,8 @@ def test_after_a_failure_a_sweep_may_begin_no_more_jobs(
     assert job.sweep.parent is not None
     assert "job 3 (seed=1) failed" in store.get(job.sweep.parent).tags[STOPPED]
     assert do(hasty, {**config, "seed": 2}, never) is None
+    store.tag(job.sweep.parent, {STOPPED: ""})  # the sweep is gone on with
+    assert do(hasty, {**config, "seed": 2}, lambda config, job: 0.5) == 0.5
     assert do(job, {**config, "seed": 2}, lambda config, job: 0.5) == 0.5
 
 

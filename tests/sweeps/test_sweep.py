@@ -165,6 +165,7 @@ def test_without_tracking_a_sweep_runs_and_says_its_failure(tmp_path: Path) -> N
         (["sweep.retries=-1"], "sweep.retries = -1: input should be greater than or equal to 0"),
         (["sweep.skip_finshed=true"], "sweep has no key 'skip_finshed'; did you mean"),
         (["tracking.uri=mlruns"], "tracking.uri = 'mlruns' is a plain folder"),
+        (["hydra/launcher=slurm"], "cannot write to a database file on this one; start `mlflow"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else None,
 )
@@ -177,6 +178,15 @@ def test_a_mistake_in_the_sweep_ends_it_before_any_job(
     assert line.startswith("convexp: ")
     assert sentence in line
     assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_a_search_of_which_every_trial_fails_ends_with_a_sentence(tmp_path: Path) -> None:
+    search = ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=2", "model.reg=-1,-2"]
+    done = convexp(tmp_path, "-m", *search, *JSONL)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("convexp: ValueError: No trials are completed")
+    assert [run.status for run in records(tmp_path)] == ["FAILED"] * 2
 
 
 # Broken off

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
+from omegaconf.errors import OmegaConfBaseException
 
 from convexp.errors import UserError
 from convexp.sweeps.job import Job, Sweep
@@ -88,7 +90,8 @@ def current_job() -> Job | None:
 
 
 class SweepFailedError(Exception):
-    """Not all jobs of a sweep have finished; it has been said which and why."""
+    """Not all jobs of a sweep have finished; it has been said which and why. The message is what
+    else has gone wrong, of a launcher or a sweeper: empty if nothing has."""
 
 
 @contextmanager
@@ -98,7 +101,7 @@ def closing() -> Iterator[None]:
     Hydra tells of a sweep's end only if it was a good one.
 
     Raises:
-        SweepFailedError: a job has failed.
+        SweepFailedError: a job has failed, or what should have run it.
     """
     global _parent
     error: BaseException | None = None
@@ -109,8 +112,18 @@ def closing() -> Iterator[None]:
         raise
     finally:
         parent, _parent = _parent, None
-        if parent is not None and not parent.close(error) and error is None:
-            raise SweepFailedError
+        if parent is not None:
+            complete = parent.close(error)
+            if error is None and not complete:
+                raise SweepFailedError
+            if isinstance(error, Exception) and not isinstance(error, SAID):
+                # Of a library: a cluster that is not there, a search of which every trial failed.
+                said = " ".join(str(error).split())[:500]
+                raise SweepFailedError(f"{type(error).__name__}: {said}") from error
+
+
+SAID = (UserError, HydraException, OmegaConfBaseException)
+"""What is a sentence by itself."""
 
 
 def _limit_batches(config: DictConfig, slots: Slots) -> None:

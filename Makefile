@@ -11,7 +11,7 @@ run: $(VENV)/.installed            ## train the default network and record it in
 	$(BIN)/python -m convexp model=three_layer backend=fast
 
 test: $(VENV)/.installed-test      ## the whole test suite
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 bench: $(VENV)/.installed          ## how fast is it? everything, beside PyTorch
 	$(BIN)/python -m pip install -q -e '.[bench]'

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -110,16 +112,29 @@ def cifar10_root() -> str:
     return root
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """For pytest-xdist's ``--dist loadgroup``: what shares a dear fixture stays in one process.
+# With pytest-xdist, as ``make test`` has it, a file's tests stay in one process, for the sake of its
+# fixtures, and so do all that share what is made in minutes.
 
-    That is the fresh environment, whose making takes a minute, and else a module's own fixtures.
-    """
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    for item in items:
-        shared = {"environment", "dist"} & set(getattr(item, "fixturenames", ()))
-        group = "environment" if shared else item.nodeid.partition("::")[0]
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(group))
+
+def _dear(path: Path) -> bool:
+    """Do tests of this file need the built wheel or the fresh environment?"""
+    return bool(re.search(r"\b(environment: Environment|dist: Path)\b", path.read_text("utf-8")))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first."""
+    dear = {path: _dear(path) for path in {item.path for item in items}}
+    items.sort(key=lambda item: not dear[item.path])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Which process a test goes to."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "dear" if _dear(config.rootpath / file) else file
+
+    return ByFile(config, log)

@@ -20,8 +20,7 @@ from tests.services import PATIENCE, RayCluster, end, mlflow_server, postgresql,
 from tests.services import session as processes_of
 from tests.test_cli import SMALL, convexp
 
-# They share services, and two of them at once would be more than the machine has processors for.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("launchers")]
+pytestmark = pytest.mark.slow
 
 SWEEP = ["seed=1,2", *SMALL]
 

@@ -112,8 +112,8 @@ def cifar10_root() -> str:
     return root
 
 
-# With pytest-xdist, as ``make test`` has it, a file's tests stay in one process, for the sake of its
-# fixtures, and so do all that share what is made in minutes.
+# With pytest-xdist, as ``make test`` has it, a file's tests stay in one process, for its fixtures,
+# and so do all that share what is made in minutes.
 
 
 def _dear(path: Path) -> bool:

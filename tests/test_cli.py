@@ -144,6 +144,10 @@ def test_the_tracking_uri_of_the_environment_is_respected(tmp_path: Path) -> Non
         (["backend.ops.conv=nave"], "there is no backend 'nave'; did you mean 'naive'?"),
         (["trainer.epochs=many"], "trainer.epochs = 'many': input should be a valid integer"),
         (["trainer.batch_size=0"], "trainer.batch_size = 0: input should be greater than 0"),
+        (
+            ["trainer.on_divergence=explode"],
+            "trainer.on_divergence = 'explode': input should be 'fail' or 'stop'",
+        ),
         (["optimizer.learning_rate=-1"], "optimizer.learning_rate = -1: input should be greater"),
         (["model.filter_size=8"], "model: filter_size 8 is larger than the images of 6x9"),
         (["dataset.num_train=0"], "dataset.num_train = 0: input should be greater than 0"),

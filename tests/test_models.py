@@ -179,6 +179,7 @@ def test_conv_net_learns_digits() -> None:
         epochs=6,
         batch_size=50,
         num_train_samples=300,
+        on_divergence="fail",
     )
     assert [m["val/accuracy"] for _, m in steps if "val/accuracy" in m][-1] > 0.8
 

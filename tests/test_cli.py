@@ -9,8 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
+
+from convexp.config import build
+from convexp.inference import Classifier
 
 SMALL = [
     "dataset=synthetic",
@@ -106,6 +110,18 @@ def test_a_run_holds_what_was_done_and_what_came_out(swept: Path) -> None:
         assert weights["conv1.w"].dtype == np.float32
 
 
+def test_the_kept_network_is_the_one_that_was_tested(swept: Path) -> None:
+    client = MlflowClient(f"sqlite:///{swept}/mlflow.db")
+    for run in runs(swept):
+        (output,) = run.outputs.model_outputs
+        place = client.get_logged_model(output.model_id).artifact_location.removeprefix("file://")
+        classifier = Classifier.from_folder(Path(place, "data", "classifier"))
+        config = Path(client.download_artifacts(run.info.run_id, "config.yaml")).read_text()
+        test = build(yaml.safe_load(config)["dataset"], "dataset").test
+        found = classifier.predict(test.images).labels
+        assert np.mean(found == test.labels) == run.data.metrics["test/accuracy"]
+
+
 def test_the_end_of_a_run_says_how_to_look_at_it(tmp_path: Path) -> None:
     done = convexp(tmp_path, *SMALL)
     assert done.returncode == 0, done.stderr
@@ -125,9 +141,10 @@ def test_without_tracking_nothing_is_written_but_hydras_folder(tmp_path: Path) -
 
 def test_the_tracking_uri_of_the_environment_is_respected(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path}/elsewhere/runs.db"
-    done = convexp(tmp_path, *SMALL, MLFLOW_TRACKING_URI=uri)
+    done = convexp(tmp_path, *SMALL, "tracking.log_model=false", MLFLOW_TRACKING_URI=uri)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "elsewhere" / "runs.db").is_file()
+    assert not list(tmp_path.rglob("MLmodel"))
     assert not (tmp_path / "mlflow.db").exists()
 
 

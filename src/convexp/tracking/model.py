@@ -265,7 +265,9 @@ def _register(
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     # By its place and not by models:/<id>, which MLflow would look up in its global store.
-    made = client.create_model_version(name, location, run_id=run_id, model_id=model_id)
+    made = client.create_model_version(
+        name, location, run_id=run_id, model_id=model_id, await_creation_for=0
+    )
     # By which the model's page finds its version; a server has done it, a database has not.
     versions = json.dumps([{"name": name, "version": int(made.version)}])
     client.set_logged_model_tags(model_id, {"mlflow.modelVersions": versions})

@@ -99,7 +99,7 @@ class Parent:
             stopped=stopped,
             address=f"{self.store.address}, run {self.run_id}",
             command=self.store.command,
-            links=[self.store.link(self.run_id), self.store.link(None)],
+            links=[self.store.link(self.run_id, page=""), self.store.link(None)],
             again=None if done else self._again(),
         )
         return done and error is None

@@ -90,7 +90,7 @@ class OpenFolder:
         self.folder = folder
         self.address = str(folder)
 
-    def link(self, run_id: str | None) -> None:
+    def link(self, run_id: str | None, page: str = "") -> None:
         """None: a folder has no page."""
 
     def impatient(self) -> AbstractContextManager[None]:

@@ -98,13 +98,11 @@ class OpenMlflow:
         convexp = "convexp" if known else f"{shlex.quote(sys.executable)} -m convexp"
         return f"{convexp} ui --store {shlex.quote(self.address)}"
 
-    def link(self, run_id: str | None) -> str:
-        """The page of a run's charts and pictures, or the table of all runs."""
+    def link(self, run_id: str | None, page: str = "/model-metrics") -> str:
+        """A page of a run's, or the table of all runs."""
         server = self.address.rstrip("/") if self.served else UI
         runs = f"{server}/#/experiments/{self.experiment_id}/runs"
-        return (
-            f"{runs}?{WORKFLOW}" if run_id is None else f"{runs}/{run_id}/model-metrics?{WORKFLOW}"
-        )
+        return f"{runs}?{WORKFLOW}" if run_id is None else f"{runs}/{run_id}{page}?{WORKFLOW}"
 
     def impatient(self) -> AbstractContextManager[None]:
         """Within, a server is given up in seconds."""

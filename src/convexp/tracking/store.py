@@ -118,8 +118,13 @@ class OpenStore(Protocol):
             tags: that they have, with these values.
         """
 
-    def link(self, run_id: str | None) -> str | None:
-        """The address of a run's page, or for None of the table of all; None without pages."""
+    def link(self, run_id: str | None, page: str = "/model-metrics") -> str | None:
+        """The address of a run's page, or for None of the table of all; None without pages.
+
+        Args:
+            run_id: which.
+            page: that of its charts and pictures, or ``""`` for what is said of it in words.
+        """
 
 
 class Store(Protocol):

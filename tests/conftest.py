@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -86,7 +87,23 @@ def tiny() -> Dataset:
 def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the sdist and the wheel that was built of it."""
     folder = tmp_path_factory.mktemp("dist")
-    command(sys.executable, "-m", "build", "--outdir", folder, ROOT, folder=folder)
+    # Of a copy: what a build leaves among the sources would be a change of the backend's files, by
+    # which other tests, that run beside this, know it.
+    source = tmp_path_factory.mktemp("source") / "convexp"
+    left = (
+        ".git",
+        ".*_cache",
+        ".venv*",
+        "__pycache__",
+        "build",
+        "dist",
+        "*.egg-info",
+        "*.so",
+        "*.c",
+    )
+    own = ("mlruns", "mlartifacts", "mlflow.db*", "outputs", "multirun", "records")
+    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(*left, *own))
+    command(sys.executable, "-m", "build", "--outdir", folder, source, folder=folder)
     return folder
 
 

@@ -59,7 +59,7 @@ def do(job: Job, config: dict[str, Any], run: Run) -> float | None:
         opened = store.open(signals)
         if opened is None or job.sweep.parent is None:
             return run(config, job)
-        if job.sweep.fail_fast and opened.get(job.sweep.parent).tags.get(STOPPED):
+        if opened.get(job.sweep.parent).tags.get(STOPPED):
             return None
         if job.sweep.skip_finished and (done := _finished(opened, job, config)) is not None:
             return _objective(done)

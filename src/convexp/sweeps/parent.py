@@ -83,6 +83,8 @@ class Parent:
         interrupted = error is not None and not isinstance(error, Exception)
         if interrupted:  # at once, in case that patience ends before the rest
             self._end("KILLED")
+            # A cluster goes on with its queue until this process is gone.
+            self.store.tag(self.run_id, {STOPPED: "interrupted"})
         self._last_words()
         jobs = summary.results(self.store, self.run_id)
         done = bool(jobs) and summary.counts(jobs)["finished"] == len(jobs)

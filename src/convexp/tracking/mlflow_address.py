@@ -57,6 +57,8 @@ def open_store(
     # MLflow reports each use to its makers unless told not to. What a student trains is nobody's
     # business, and without a network the attempt only costs time.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    # A server's client would print a link at each run's end, to a page about language models.
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     with one_sentence(uri), _quiet():
         if database is None:
             with few_retries():

@@ -90,19 +90,9 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # Of a copy: what a build leaves among the sources would be a change of the backend's files, by
     # which other tests, that run beside this, know it.
     source = tmp_path_factory.mktemp("source") / "convexp"
-    left = (
-        ".git",
-        ".*_cache",
-        ".venv*",
-        "__pycache__",
-        "build",
-        "dist",
-        "*.egg-info",
-        "*.so",
-        "*.c",
-    )
-    own = ("mlruns", "mlartifacts", "mlflow.db*", "outputs", "multirun", "records")
-    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(*left, *own))
+    built = (".git", ".venv*", "__pycache__", "build", "dist", "*.egg-info", "*.so", "*.c")
+    runs = ("mlruns", "mlartifacts", "mlflow.db*", "outputs", "multirun", "records", ".*_cache")
+    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(*built, *runs))
     command(sys.executable, "-m", "build", "--outdir", folder, source, folder=folder)
     return folder
 

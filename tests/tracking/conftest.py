@@ -11,6 +11,7 @@ import pytest
 
 from convexp.tracking.mlflow_address import Place, open_store
 from convexp.tracking.server import serving
+from tests.services import free_port
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +38,8 @@ def server(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Itera
     """The address of an MLflow server on a store of its own."""
     folder = tmp_path_factory.mktemp("server")
     shutil.copy(empty_store, folder / "mlflow.db")
-    with serving(f"sqlite:///{folder}/mlflow.db", host="127.0.0.1", port=None) as server:
+    # Not the default port, which the tests of `convexp ui` take.
+    with serving(f"sqlite:///{folder}/mlflow.db", host="127.0.0.1", port=free_port()) as server:
         yield server.address
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, NoReturn
 from urllib.parse import urlsplit
 
+import psutil
 import requests
 
 from convexp.errors import UserError
@@ -186,7 +187,8 @@ def _wait_for(server: Server) -> None:
         if server.process.poll() is not None:
             server.wait()
         try:
-            if _get(f"{server.address}/health").ok:
+            # Somebody else may have taken the port in the meantime: then ours ends soon.
+            if _get(f"{server.address}/health").ok and _listens(server):
                 return
         except requests.RequestException:
             if time.monotonic() > deadline:
@@ -194,6 +196,21 @@ def _wait_for(server: Server) -> None:
                     f"MLflow's server did not answer within {SECONDS_TO_START} s"
                 ) from None
         time.sleep(0.1)
+
+
+def _listens(server: Server) -> bool:
+    """Is it the server itself that answers there, or a process that it has started?"""
+    try:
+        own = psutil.Process(server.process.pid)
+        ports = {
+            connection.laddr.port
+            for process in (own, *own.children(recursive=True))
+            for connection in process.net_connections("tcp")
+            if connection.status == psutil.CONN_LISTEN
+        }
+    except psutil.NoSuchProcess:
+        return False
+    return urlsplit(server.address).port in ports
 
 
 def _get(url: str, **params: str) -> requests.Response:

@@ -23,7 +23,7 @@ from convexp.sweeps.names import short, split, sweep_hash
 from convexp.sweeps.picture import comparison
 from convexp.sweeps.report import print_sweep
 from convexp.tracking import OpenStore, Store, record
-from convexp.tracking.alive import Heartbeat, bury, is_gone, process_tags, reap
+from convexp.tracking.alive import bury, heartbeat, is_gone, process_tags, reap
 from convexp.tracking.signals import Interruptions, interruptions
 from convexp.tracking.store import Status
 
@@ -213,7 +213,7 @@ def open_parent(
         else:
             tracker = opened.tracker(run_id, signals)
             tracker.describe({k: v for k, v in config.items() if k != "sweep"}, None)
-        stack.enter_context(Heartbeat(opened, run_id))
+        stack.enter_context(heartbeat(opened, run_id))
         parent.open_until = stack.pop_all()
     return sweep, parent
 

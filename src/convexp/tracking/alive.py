@@ -12,11 +12,11 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
 from platform import node
-from types import TracebackType
-from typing import Self
 
 from convexp.tracking.store import OpenStore, RunRecord
 
@@ -104,38 +104,30 @@ def bury(store: OpenStore, run: RunRecord, *, why: str) -> None:
     store.tag(run.id, {"convexp.error": f"killed without a word: {why}"})
 
 
-class Heartbeat:
+@contextmanager
+def heartbeat(store: OpenStore, run_id: str) -> Iterator[None]:
     """Within it, a run's sign of life is renewed every half minute, by a thread.
 
     Args:
         store: where the run lies.
         run_id: which it is.
     """
+    over = threading.Event()
 
-    def __init__(self, store: OpenStore, run_id: str) -> None:
-        self._store, self._run_id = store, run_id
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._over.set()
-        self._thread.join(timeout=2)  # it may wait for a server that does not answer
-
-    def _beat(self) -> None:
-        while not self._over.wait(SECONDS_BETWEEN_BEATS):
+    def beat() -> None:
+        while not over.wait(SECONDS_BETWEEN_BEATS):
             try:
-                self._store.tag(self._run_id, {BEAT: _now()})
+                store.tag(run_id, {BEAT: _now()})
             except Exception as error:  # the next beat may come through, and the run tells of worse
                 logger.debug("No sign of life: %s", error)
+
+    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(timeout=2)  # it may wait for a server that does not answer
 
 
 def _now() -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from convexp.datasets import Dataset
 from convexp.errors import UserError
 from convexp.tracking import record
-from convexp.tracking.alive import Heartbeat, process_tags, reap
+from convexp.tracking.alive import heartbeat, process_tags, reap
 from convexp.tracking.json_lines import JsonLinesStore
 from convexp.tracking.mlflow_address import absolute
 from convexp.tracking.mlflow_store import MlflowStore
@@ -65,7 +65,7 @@ def recorded_run(
                 tags = {**record.origin(), **process_tags(), **tags}
                 run_id = opened.begin(name or store.run_name, tags, parent)
                 run = _Run(opened, run_id, signals)
-            with run.heartbeat:
+            with heartbeat(opened, run_id):
                 run.tracker.job = name if parent is not None else None
                 reap(opened)
                 run.tracker.describe(config, dataset)
@@ -116,7 +116,6 @@ class _Run:
     def __init__(self, store: OpenStore, run_id: str, signals: Interruptions) -> None:
         self.store, self.run_id, self.signals = store, run_id, signals
         self.tracker: StoredTracker = store.tracker(run_id, signals)
-        self.heartbeat = Heartbeat(store, run_id)
 
     def end(self, status: Status) -> None:
         with self.store.shelter(self.signals):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -18,6 +17,7 @@ from platformdirs import user_cache_path
 from pydantic import BaseModel
 
 from convexp.auto.contest import Found
+from convexp.files import write_whole
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -55,15 +55,11 @@ class Cache:
 
     def write(self, key: Mapping[str, Any], found: Found) -> None:
         """Keep what was found; the file is written whole or not at all."""
-        path = self._path(key)
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
         text = json.dumps({"key": _with_format(key), "found": asdict(found)}, indent=1)
         try:
-            try:
-                part.write_text(text + "\n", encoding="utf-8")
-                part.replace(path)
-            finally:
-                part.unlink(missing_ok=True)
+            write_whole(
+                self._path(key), lambda part: part.write_text(text + "\n", encoding="utf-8")
+            )
         except OSError as error:
             self.say(f"what was measured cannot be kept: {error}")
 

@@ -9,7 +9,6 @@ https://www.flickr.com/photos/vultilion/6056698931 (the latter, by its address, 
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ import numpy as np
 from pydantic import PositiveInt
 
 from convexp.errors import UserError
+from convexp.files import write_whole
 from convexp.images import Picture, filtered_figure, picture_format, square
 from convexp.ops import Op
 from convexp.ops.shapes import Array
@@ -24,7 +24,7 @@ from convexp.plugins import Selection
 from convexp.tracking import Tracker
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    pass
 
 SAMPLES = ("china.jpg", "flower.jpg")
 """scikit-learn's photographs; credits above."""
@@ -61,7 +61,7 @@ def filters(
     grey, edges = apply_filters(np.stack(list(pictures)), backend.ops.conv)
     figure = filtered_figure(pictures, grey, edges)
     try:
-        _save(figure, path, format)
+        write_whole(path, lambda part: figure.savefig(part, format=format))
     except OSError as error:
         raise UserError(f"task.output = {output!r}: {error.strerror or error}") from error
     tracker.figure(f"filters.{format}", figure)
@@ -121,14 +121,3 @@ def _read(name: str, size: int) -> Picture:
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UserError(f"task.images: {name!r} cannot be read: {reason}") from error
-
-
-def _save(figure: Figure, path: Path, format: str) -> None:
-    """Write the figure beside the path, then rename it: no half picture bears the name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        figure.savefig(part, format=format)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

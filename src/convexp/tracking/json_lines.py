@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +28,7 @@ from typing import TYPE_CHECKING, Any, cast
 from convexp.datasets import Dataset
 from convexp.datasets.dataset import Images
 from convexp.errors import UserError
+from convexp.files import write_whole
 from convexp.images import Picture, upscale
 from convexp.tracking import record
 from convexp.tracking.model import Kept
@@ -283,7 +283,7 @@ class JsonLinesTracker:
 
     def _keep(self, file: Path, write: Callable[[Path], object]) -> None:
         with self._store.shelter(self._signals):
-            _whole(file, write)
+            write_whole(file, write)
 
     def _relative(self, file: Path) -> str:
         return file.relative_to(self.folder).as_posix()
@@ -303,15 +303,4 @@ def _read(state: Mapping[str, Any]) -> RunRecord:
 
 
 def _replace(file: Path, state: Mapping[str, Any]) -> None:
-    _whole(file, lambda part: part.write_text(record.as_json(state) + "\n", encoding="utf-8"))
-
-
-def _whole(file: Path, write: Callable[[Path], object]) -> None:
-    """Write under a temporary name, then rename: no half file bears the name."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f".{file.name}.{os.getpid()}.part")
-    try:
-        write(part)
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(file, lambda part: part.write_text(record.as_json(state) + "\n", encoding="utf-8"))

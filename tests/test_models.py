@@ -8,7 +8,7 @@ import pytest
 from convexp.datasets import digits
 from convexp.layers import Layer
 from convexp.losses import softmax
-from convexp.models import Sequential, conv_net, fully_connected, three_layer
+from convexp.models import Network, conv_net, fully_connected, three_layer
 from convexp.ops import Ops
 from convexp.ops.timing import Clock
 from convexp.optimizers import Adam
@@ -20,7 +20,7 @@ from convexp.training import fit, loss_and_gradients
 IMAGES, LABELS = np.random.default_rng(231).standard_normal((2, 3, 16, 16)), np.array([7, 2])
 
 
-def small(ops: Ops, **sizes: Any) -> Sequential:
+def small(ops: Ops, **sizes: Any) -> Network:
     """The course's net in small: 3 filters of 3x3, 16x16 images, 7 hidden."""
     given = {
         "num_filters": 3,
@@ -36,7 +36,7 @@ def small(ops: Ops, **sizes: Any) -> Sequential:
     return three_layer(ops=ops, **(given | sizes))
 
 
-def deep(ops: Ops, **sizes: Any) -> Sequential:
+def deep(ops: Ops, **sizes: Any) -> Network:
     given = {
         "hidden_dims": [9, 8],
         "batchnorm": True,
@@ -53,7 +53,7 @@ def deep(ops: Ops, **sizes: Any) -> Sequential:
     return fully_connected(ops=ops, **(given | sizes))
 
 
-def staged(ops: Ops, **sizes: Any) -> Sequential:
+def staged(ops: Ops, **sizes: Any) -> Network:
     given = {
         "stages": [[3, 2], [4]],
         "filter_size": 3,

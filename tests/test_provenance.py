@@ -5,7 +5,7 @@ import pytest
 
 from convexp import provenance
 from convexp.errors import UserError
-from convexp.models import Sequential, three_layer
+from convexp.models import Network, three_layer
 from convexp.ops import OP_NAMES
 from convexp.ops.fast import build_info
 from convexp.plugins import load, select
@@ -16,7 +16,7 @@ CONFIG = {"backend": {"name": "fast"}, "model": {"dtype": "float32"}}
 
 
 @pytest.fixture
-def model(rng: np.random.Generator) -> Sequential:
+def model(rng: np.random.Generator) -> Network:
     return three_layer(
         num_filters=2,
         filter_size=3,
@@ -86,7 +86,7 @@ def test_a_backend_that_chooses_is_named_with_the_version_of_the_rest() -> None:
     assert tags["backend.version"] == f"convexp {tags['convexp.version']}"
 
 
-def test_they_say_who_serves_each_op_and_each_layer(model: Sequential) -> None:
+def test_they_say_who_serves_each_op_and_each_layer(model: Network) -> None:
     layers: dict[str, dict[str, str | None]] = {"conv1": {"conv": "naive"}}
     mixed = select(name="fast", num_threads=None, ops={"max_pool": "naive"}, layers=layers)
     tags = provenance.tags(CONFIG, mixed, 2, model)

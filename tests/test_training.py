@@ -13,7 +13,7 @@ import pytest
 
 from convexp.datasets import Dataset, Split
 from convexp.losses import softmax
-from convexp.models import Sequential, fully_connected, three_layer
+from convexp.models import Network, fully_connected, three_layer
 from convexp.ops import Ops
 from convexp.ops.timing import Clock, timed
 from convexp.optimizers import SGD, Adam
@@ -24,7 +24,7 @@ from convexp.training import DivergedError, assess, evaluate, fit, predict, shuf
 Record = list[tuple[int, dict[str, float]]]
 
 
-def net(data: Dataset, ops: Ops, *, dtype: str = "float32", seed: int = 0) -> Sequential:
+def net(data: Dataset, ops: Ops, *, dtype: str = "float32", seed: int = 0) -> Network:
     return three_layer(
         num_filters=4,
         filter_size=3,
@@ -43,7 +43,7 @@ def adam(ops: Ops) -> Adam:
     return Adam(learning_rate=1e-2, beta1=0.9, beta2=0.999, eps=1e-8, ops=ops)
 
 
-def training(model: Sequential, data: Dataset, **changes: Any) -> Iterator[tuple[int, dict]]:
+def training(model: Network, data: Dataset, **changes: Any) -> Iterator[tuple[int, dict]]:
     given = {
         "optimizer": adam(load("fast")),
         "schedule": constant,
@@ -193,7 +193,7 @@ class Breaks:
 
 
 def until_it_diverges(
-    model: Sequential, data: Dataset, **changes: Any
+    model: Network, data: Dataset, **changes: Any
 ) -> tuple[list[tuple[int, dict]], list[dict[str, np.ndarray]], DivergedError]:
     """What is yielded, the weights at each of those times, and the error."""
     record, weights = [], []

@@ -4,7 +4,7 @@
 it is kept in a folder of three files and found again there:
 
     network.json    the node of the model, the shape of an image, the names of the classes
-    weights.npz     the arrays of `convexp.models.Sequential.snapshot`
+    weights.npz     the arrays of `convexp.models.Network.snapshot`
     mean.npy        the image to be subtracted, float64 ``(C, H, W)``
 
 A network that MLflow has kept (`convexp.tracking.model`) is such a folder, too. Its code is
@@ -29,7 +29,7 @@ import convexp
 from convexp.config import TARGET, build
 from convexp.datasets.dataset import Images, Labels
 from convexp.errors import UserError
-from convexp.models import Sequential
+from convexp.models import Network
 from convexp.ops import Ops
 from convexp.ops.shapes import Array, Shape
 from convexp.plugins import load
@@ -73,7 +73,7 @@ class Classifier:
         num_threads: threads of the kernels; None for one a processor.
     """
 
-    model: Sequential
+    model: Network
     node: Mapping[str, Any]
     mean: npt.NDArray[np.float64]
     class_names: tuple[str, ...]
@@ -164,7 +164,7 @@ class Classifier:
         except (OSError, ValueError) as error:
             raise UserError(f"{folder} holds no network that can be read: {error}") from error
         names = tuple(network["class_names"])
-        model: Sequential = build(
+        model: Network = build(
             network["model"],
             "model",
             input_shape=tuple(network["input_shape"]),
@@ -191,7 +191,7 @@ def _preferred() -> Ops:
         return load(REFERENCE)
 
 
-def _check_fit(model: Sequential, weights: Mapping[str, Array], folder: Path) -> None:
+def _check_fit(model: Network, weights: Mapping[str, Array], folder: Path) -> None:
     own = {name: array.shape for name, array in (model.parameters | model.state).items()}
     kept = {name: array.shape for name, array in weights.items()}
     if own != kept:

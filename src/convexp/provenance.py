@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 import convexp
-from convexp.models import Sequential
+from convexp.models import Network
 from convexp.ops import OP_NAMES
 from convexp.plugins import Selection
 from convexp.plugins.registry import find
 
 
 def tags(
-    config: Mapping[str, Any], backend: Selection, threads: int, model: Sequential | None
+    config: Mapping[str, Any], backend: Selection, threads: int, model: Network | None
 ) -> dict[str, str]:
     """Tags of a run: the backend, its version and how it was built, who serves each op and each
     layer, the number of threads, the dtype, the processor, and the versions of what computes.

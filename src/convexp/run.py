@@ -21,7 +21,7 @@ from convexp.datasets import Dataset
 from convexp.errors import UserError, choices
 from convexp.inference import Classifier
 from convexp.memory import reuse_memory
-from convexp.models import Sequential
+from convexp.models import Network
 from convexp.ops import Ops
 from convexp.ops.timing import Clock, timed
 from convexp.plugins import AUTO, Selection, select
@@ -130,15 +130,15 @@ class Experiment:
         return dataset
 
     @cached_property
-    def model(self) -> Sequential:
+    def model(self) -> Network:
         """The network, untrained."""
         model = self._network(self.ops, self.weights)
         self.backend.check_layers({name: layer.op for name, layer in model.layers.items()})
         model.equip(self.table)
         return model
 
-    def _network(self, ops: Ops, rng: np.random.Generator) -> Sequential:
-        network: Sequential = build(
+    def _network(self, ops: Ops, rng: np.random.Generator) -> Network:
+        network: Network = build(
             self.config["model"],
             "model",
             input_shape=self.dataset.input_shape,

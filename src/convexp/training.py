@@ -18,7 +18,7 @@ from convexp.datasets import Dataset, Split
 from convexp.errors import UserError
 from convexp.layers import Gradients
 from convexp.losses import Labels
-from convexp.models import Sequential, Watch, unwatched
+from convexp.models import Network, Watch, unwatched
 from convexp.ops.shapes import Array
 from convexp.ops.timing import Clock
 from convexp.optimizers import Optimizer
@@ -60,7 +60,7 @@ class Evaluation(NamedTuple):
 
 
 def fit(
-    model: Sequential,
+    model: Network,
     dataset: Dataset,
     *,
     optimizer: Optimizer,
@@ -175,7 +175,7 @@ def fit(
 
 
 def loss_and_gradients(
-    model: Sequential, x: Array, y: Labels, loss: Loss, *, watch: Watch = unwatched
+    model: Network, x: Array, y: Labels, loss: Loss, *, watch: Watch = unwatched
 ) -> tuple[float, Gradients]:
     """The loss of one batch in training mode, with the penalty, and all gradients of it.
 
@@ -196,7 +196,7 @@ def loss_and_gradients(
 
 
 def evaluate(
-    model: Sequential,
+    model: Network,
     dataset: Dataset,
     split: Split,
     *,
@@ -222,7 +222,7 @@ def evaluate(
 
 
 def predict(
-    model: Sequential,
+    model: Network,
     dataset: Dataset,
     split: Split,
     *,

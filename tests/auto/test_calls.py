@@ -11,7 +11,7 @@ import pytest
 from convexp.auto import survey
 from convexp.auto.calls import OpCall
 from convexp.layers import Affine, Flatten, MaxPool
-from convexp.models import Sequential, conv_net, fully_connected, three_layer
+from convexp.models import Network, conv_net, fully_connected, three_layer
 from convexp.ops import Ops
 
 IMAGES = (5, 3, 8, 6)
@@ -25,7 +25,7 @@ def given(ops: Ops, dtype: str = "float32") -> dict[str, Any]:
     }
 
 
-def small(ops: Ops, dtype: str = "float32") -> Sequential:
+def small(ops: Ops, dtype: str = "float32") -> Network:
     sizes: dict[str, Any] = {"num_filters": 2, "filter_size": 3, "hidden_dim": 7}
     return three_layer(**sizes, **given(ops, dtype))
 
@@ -71,7 +71,7 @@ def test_batch_norms_and_pools_are_seen_in_training() -> None:
 
 
 def test_a_layer_before_all_parameters_has_no_way_back() -> None:
-    def make(ops: Ops) -> Sequential:
+    def make(ops: Ops) -> Network:
         pool = MaxPool(IMAGES[1:], size=(2, 3), stride=2, ops=ops)
         flatten = Flatten(pool.output_shape)
         rng = np.random.default_rng(0)
@@ -83,7 +83,7 @@ def test_a_layer_before_all_parameters_has_no_way_back() -> None:
             dtype="float64",
             ops=ops,
         )
-        return Sequential({"pool": pool, "flatten": flatten, "affine": affine}, reg=0.0, ops=ops)
+        return Network({"pool": pool, "flatten": flatten, "affine": affine}, reg=0.0, ops=ops)
 
     pool, affine = survey(make, IMAGES).values()
     assert (pool.backward, pool.arguments) == (False, {"size": (2, 3), "stride": 2})

@@ -10,7 +10,7 @@ from PIL import Image
 
 from convexp.datasets import Dataset, Split
 from convexp.losses import softmax, svm
-from convexp.models import Sequential, fully_connected
+from convexp.models import Network, fully_connected
 from convexp.plugins import load
 from convexp.tasks import evaluation
 from convexp.tasks.evaluation import confusion, probabilities, record_evaluation
@@ -28,7 +28,7 @@ class Gallery(Recorder):
 
 
 @pytest.fixture
-def model(tiny: Dataset) -> Sequential:
+def model(tiny: Dataset) -> Network:
     """A network that knows little."""
     return fully_connected(
         hidden_dims=[],
@@ -46,7 +46,7 @@ def model(tiny: Dataset) -> Sequential:
     )
 
 
-def recorded(model: Sequential, data: Dataset, **changes: Any) -> tuple[Gallery, dict[str, float]]:
+def recorded(model: Network, data: Dataset, **changes: Any) -> tuple[Gallery, dict[str, float]]:
     tracker = Gallery()
     given = {"loss": softmax, "tracker": tracker, "step": 7} | changes
     return tracker, record_evaluation(model, data, **given)
@@ -59,14 +59,14 @@ def without(data: Dataset, *parts: str) -> Dataset:
     )
 
 
-def scores_of(model: Sequential, data: Dataset, part: str) -> tuple[np.ndarray, np.ndarray]:
+def scores_of(model: Network, data: Dataset, part: str) -> tuple[np.ndarray, np.ndarray]:
     x, y = data.batch(getattr(data, part), slice(None), model.dtype)
     return model.predict(x), y
 
 
 @pytest.mark.parametrize(("part", "missing"), [("test", ()), ("val", ("test",))])
 def test_the_table_counts_each_image_where_it_belongs(
-    model: Sequential, tiny: Dataset, part: str, missing: tuple[str, ...]
+    model: Network, tiny: Dataset, part: str, missing: tuple[str, ...]
 ) -> None:
     tracker, results = recorded(model, without(tiny, *missing))
     scores, y = scores_of(model, tiny, part)
@@ -103,7 +103,7 @@ def test_the_table_counts_each_image_where_it_belongs(
 
 @pytest.mark.parametrize("loss", [softmax, lambda scores, labels: svm(scores, labels, margin=1.0)])
 def test_the_worst_are_those_whose_own_class_is_the_least_probable(
-    model: Sequential, tiny: Dataset, monkeypatch: pytest.MonkeyPatch, loss: Any
+    model: Network, tiny: Dataset, monkeypatch: pytest.MonkeyPatch, loss: Any
 ) -> None:
     monkeypatch.setattr(evaluation, "WORST", 5)
     drawn: dict[str, Any] = {}
@@ -130,12 +130,12 @@ def test_the_worst_are_those_whose_own_class_is_the_least_probable(
     np.testing.assert_array_equal(np.asarray(file), picture)
 
 
-def test_nothing_is_recorded_where_there_is_no_image(model: Sequential, tiny: Dataset) -> None:
+def test_nothing_is_recorded_where_there_is_no_image(model: Network, tiny: Dataset) -> None:
     tracker, results = recorded(model, without(tiny, "val", "test"))
     assert tracker.kept == results == {}
 
 
-def test_a_class_without_an_image_has_no_accuracy(model: Sequential, tiny: Dataset) -> None:
+def test_a_class_without_an_image_has_no_accuracy(model: Network, tiny: Dataset) -> None:
     present = tiny.test.labels != 2
     data = replace(tiny, test=Split(tiny.test.images[present], tiny.test.labels[present]))
     tracker, _ = recorded(model, data)
@@ -146,7 +146,7 @@ def test_a_class_without_an_image_has_no_accuracy(model: Sequential, tiny: Datas
 
 
 def test_scores_that_are_not_finite_are_no_metrics_and_do_not_warn(
-    model: Sequential, tiny: Dataset
+    model: Network, tiny: Dataset
 ) -> None:
     model.parameters["affine1.w"][...] = 3e38
     tracker, results = recorded(model, tiny)
@@ -155,13 +155,11 @@ def test_scores_that_are_not_finite_are_no_metrics_and_do_not_warn(
 
 
 def test_the_images_are_seen_once(
-    model: Sequential, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+    model: Network, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    predict = Sequential.predict
-    monkeypatch.setattr(
-        Sequential, "predict", lambda self, x: seen.append(len(x)) or predict(self, x)
-    )
+    predict = Network.predict
+    monkeypatch.setattr(Network, "predict", lambda self, x: seen.append(len(x)) or predict(self, x))
     recorded(model, tiny)
     assert seen == [20]
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from convexp.models import Sequential
+from convexp.models import Network
 from convexp.ops import GRADIENTS, INPUTS, OP_NAMES, OUTPUTS, Op, Ops
 from convexp.ops.shapes import Shape, float_dtype, output_shape
 
@@ -72,7 +72,7 @@ class OpCall:
         return " ".join(words)
 
 
-def survey(make: Callable[[Ops], Sequential], images: Shape) -> dict[str, OpCall]:
+def survey(make: Callable[[Ops], Network], images: Shape) -> dict[str, OpCall]:
     """The call of each layer that has an op, by the layer's name.
 
     Args:

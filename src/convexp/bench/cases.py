@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import NonNegativeInt, PositiveInt
 
 from convexp.config import build
-from convexp.models import DType, Sequential
+from convexp.models import DType, Network
 from convexp.ops import Ops
 from convexp.ops.flops import conv_flops
 from convexp.ops.shapes import conv_shape, max_pool_shape
@@ -228,9 +228,9 @@ def epoch(
     return [Case(name=name, kind="epoch", values=values, versus=versus, once=True, full_only=True)]
 
 
-def sequential(values: Node, ops: Ops) -> Sequential:
+def sequential(values: Node, ops: Ops) -> Network:
     """The network of a case's values: the same weights whatever the table."""
-    model: Sequential = build(
+    model: Network = build(
         values["model"] | {"dtype": values["dtype"]},
         "model",
         input_shape=tuple(values["image"]),

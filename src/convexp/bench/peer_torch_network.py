@@ -13,7 +13,7 @@ from torch import nn
 from convexp import layers
 from convexp.bench.cases import UnsupportedError, sequential
 from convexp.losses import Labels
-from convexp.models import Sequential
+from convexp.models import Network
 from convexp.ops.shapes import Array
 from convexp.plugins import naive
 
@@ -66,7 +66,7 @@ class Trained:
         return sum(t.numel() * t.element_size() for t in tensors)
 
 
-def as_torch(model: Sequential) -> nn.Sequential:
+def as_torch(model: Network) -> nn.Sequential:
     """The same network, with copies of the weights.
 
     Raises:
@@ -111,7 +111,7 @@ def _with(module: Any, **values: torch.Tensor) -> nn.Module:
     return module
 
 
-def _faster_adam(net: nn.Module, ours: Sequential, node: dict[str, Any]) -> torch.optim.Adam:
+def _faster_adam(net: nn.Module, ours: Network, node: dict[str, Any]) -> torch.optim.Adam:
     """Adam in that of its two implementations which updates this network the faster.
 
     Raises:

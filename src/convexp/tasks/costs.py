@@ -8,7 +8,7 @@ from time import perf_counter, process_time
 
 import psutil
 
-from convexp.models import Sequential
+from convexp.models import Network
 from convexp.ops import Composed
 from convexp.ops.sandwiches import SANDWICHES
 from convexp.plugins import Selection
@@ -24,7 +24,7 @@ class Costs:
         steps: how many an epoch has.
     """
 
-    def __init__(self, model: Sequential, backend: Selection, *, images: int, steps: int) -> None:
+    def __init__(self, model: Network, backend: Selection, *, images: int, steps: int) -> None:
         self._flops = {
             name: flops * images / steps for name, flops in flops_by_time(model, backend).items()
         }
@@ -56,7 +56,7 @@ class Costs:
         }
 
 
-def flops_by_time(model: Sequential, backend: Selection) -> dict[str, float]:
+def flops_by_time(model: Network, backend: Selection) -> dict[str, float]:
     """Flops of an image in training, under the names by which the clock knows the time they take.
 
     Those are ``<op>.forward`` and ``<op>.backward``; where a layer's op is a sandwich that its

@@ -16,7 +16,7 @@ from rich.table import Table
 from convexp.datasets import Dataset
 from convexp.errors import UserError
 from convexp.losses import Labels
-from convexp.models import Sequential
+from convexp.models import Network
 from convexp.ops.shapes import Array
 from convexp.optimizers import Optimizer
 from convexp.plugins import Selection
@@ -37,7 +37,7 @@ class Experiment(Protocol):
     """What is needed of the same experiment with another backend."""
 
     backend: Selection
-    model: Sequential
+    model: Network
     fit: Fit
 
 
@@ -72,7 +72,7 @@ def diff(
     tolerance: Positive | None,
     resync: bool,
     backend: Selection,
-    model: Sequential,
+    model: Network,
     dataset: Dataset,
     fit: Fit,
     rival: Callable[[str], Experiment],
@@ -216,7 +216,7 @@ def _steps(
 class _Side:
     """One of the two trainings."""
 
-    def __init__(self, model: Sequential, optimizer: Optimizer, loss: Loss) -> None:
+    def __init__(self, model: Network, optimizer: Optimizer, loss: Loss) -> None:
         self.model, self.optimizer, self.loss = model, optimizer, loss
 
     def step(self, x: Array, y: Labels, rate: float) -> tuple[float, dict[str, Tensor]]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from convexp.datasets import Dataset
 from convexp.images import as_png, confusion_figure, rasterized, worst_figure
 from convexp.losses import Labels
-from convexp.models import Sequential
+from convexp.models import Network
 from convexp.ops.shapes import Array
 from convexp.tracking import Tracker
 from convexp.training import Loss, assess, predict
@@ -20,7 +20,7 @@ WORST = 24
 
 
 def record_evaluation(
-    model: Sequential, dataset: Dataset, *, loss: Loss, tracker: Tracker, step: int
+    model: Network, dataset: Dataset, *, loss: Loss, tracker: Tracker, step: int
 ) -> dict[str, float]:
     """Evaluate the network on the test part; where that has no image, on the validation part.
 

@@ -17,7 +17,7 @@ from convexp.errors import UserError
 from convexp.images import filter_grid, learning_curves
 from convexp.inference import Classifier
 from convexp.layers import Conv
-from convexp.models import Sequential
+from convexp.models import Network
 from convexp.ops.shapes import Array
 from convexp.plugins import Selection
 from convexp.plugins.shadow import Shadow
@@ -36,7 +36,7 @@ def train(
     *,
     filters_every: PositiveInt,
     backend: Selection,
-    model: Sequential,
+    model: Network,
     classifier: Classifier,
     dataset: Dataset,
     fit: partial[Iterator[tuple[int, dict[str, float]]]],
@@ -121,7 +121,7 @@ def train(
     return max(accuracies) if validated else accuracies[-1]
 
 
-def _record_filters(model: Sequential, tracker: Tracker, step: int) -> None:
+def _record_filters(model: Network, tracker: Tracker, step: int) -> None:
     """A picture of the first layer's filters, if the first layer has filters."""
     name, layer = next(iter(model.layers.items()))
     if isinstance(layer, Conv):

@@ -25,7 +25,7 @@ def experiment(cfg: DictConfig) -> float | None:
     from convexp.run import run
 
     try:
-        return run(cfg, current_job())
+        return run(cfg, current_job(), list(HydraConfig.get().overrides.task))
     except UserError as error:
         # A sweep goes on with its other jobs and reports at its end; a single job just ends, by
         # an exception that Hydra has nothing to add to.

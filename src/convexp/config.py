@@ -99,9 +99,20 @@ def check(value: Any, annotation: Any, path: str) -> None:
         details = error.errors()
         # Of a union (``int | None``) pydantic lists each member's complaint; the first is that
         # of the type that the value is usually meant for.
-        where = "".join(f"[{part}]" for part in details[0]["loc"] if isinstance(part, int))
+        where = _place(value, details[0]["loc"])
         message = details[0]["msg"][0].lower() + details[0]["msg"][1:]
         raise UserError(f"{path}{where} = {details[0]['input']!r}: {message}") from error
+
+
+def _place(value: Any, loc: tuple[int | str, ...]) -> str:
+    """Where in a value a complaint is about: ``[2]``, ``.stage2.filters``."""
+    where = ""
+    for part in loc:
+        if isinstance(part, int) and isinstance(value, list):
+            where, value = f"{where}[{part}]", value[part] if part < len(value) else None
+        elif isinstance(value, Mapping) and part in value:
+            where, value = f"{where}.{part}", value[part]
+    return where
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

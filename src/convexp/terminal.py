@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from statistics import fmean, median
 from time import perf_counter
 from types import TracebackType
@@ -20,6 +21,7 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
+from convexp.models import Network
 from convexp.testing import CHECKED, Finding
 from convexp.tracking import RunRecord, Tracker
 
@@ -27,7 +29,8 @@ SECONDS_BETWEEN_LINES = 10
 
 SUMMARIZED = {
     "best validation accuracy": "best/val_accuracy",
-    "test accuracy, of the best epoch": "test/accuracy",
+    "test accuracy, of the weights kept": "test/accuracy",
+    "of one view of each test image": "test/accuracy_one_view",
     "last validation accuracy": "val/accuracy",
     "last training accuracy": "train/accuracy",
     "last training loss": "train/loss",
@@ -56,6 +59,7 @@ class Progress:
         epochs: how many will be run.
         steps_per_epoch: how many steps each has.
         console: where to; standard output when None.
+        done: steps that were made before.
         quiet: show nothing of all that, as of one job among many.
     """
 
@@ -65,6 +69,7 @@ class Progress:
         steps_per_epoch: int,
         console: Console | None = None,
         *,
+        done: int = 0,
         quiet: bool = False,
     ) -> None:
         self.epochs, self.steps, self.quiet = epochs, epochs * steps_per_epoch, quiet
@@ -82,7 +87,14 @@ class Progress:
             transient=True,
             disable=quiet or not self.console.is_terminal,
         )
-        self.task = self.bar.add_task("", total=self.steps, epoch=1, loss="", last="")
+        self.task = self.bar.add_task(
+            "",
+            total=self.steps,
+            completed=done,
+            epoch=done // steps_per_epoch + 1,
+            loss="",
+            last="",
+        )
 
     def __enter__(self) -> Self:
         self.bar.start()
@@ -108,15 +120,15 @@ class Progress:
             if not self.console.is_terminal and waited > SECONDS_BETWEEN_LINES:
                 self.say(f"step {step}/{self.steps}  {loss}")
         if "epoch" in metrics:
-            epoch = int(metrics["epoch"])
+            epoch = metrics["epoch"]
             results = f"  train {metrics['train/accuracy']:.3f}"
             if "val/accuracy" in metrics:
                 results += f"  val {metrics['val/accuracy']:.3f}"
             if "images_per_second" in metrics:
                 results += f"  {metrics['images_per_second']:,.0f} images/s"
-            self.bar.update(self.task, epoch=min(epoch + 1, self.epochs), last=results)
+            self.bar.update(self.task, epoch=min(int(epoch) + 1, self.epochs), last=results)
             loss = f"  loss {fmean(self.losses):.4f}" if self.losses else "  untrained  "
-            self.say(f"epoch {epoch:>{len(str(self.epochs))}}/{self.epochs}{loss}{results}")
+            self.say(f"epoch {epoch:>{len(str(self.epochs))}.4g}/{self.epochs}{loss}{results}")
             self.losses.clear()
 
     def say(self, text: str) -> None:
@@ -130,6 +142,7 @@ def print_summary(
     *,
     seconds: float,
     tracker: Tracker,
+    checkpoint: Path | None = None,
     console: Console | None = None,
 ) -> None:
     """What came out, what each op cost, and where the record is.
@@ -138,6 +151,7 @@ def print_summary(
         history: ``(step, value)`` pairs by metric name, as the training recorded them.
         seconds: how long the training took, evaluation included.
         tracker: the run's.
+        checkpoint: the file that the training can be gone on from; None without one.
         console: where to; standard output when None.
     """
     console = console or Console()
@@ -159,6 +173,8 @@ def print_summary(
     if parity:
         worst = max(parity, key=parity.__getitem__)
         lines["largest parity error"] = f"{parity[worst]:.1e} ({worst.removeprefix('parity/')})"
+    if checkpoint is not None:
+        lines["checkpoint"] = str(checkpoint)
     lines["recorded in"] = tracker.location
     if tracker.command:
         lines["start its page by"] = tracker.command
@@ -168,6 +184,35 @@ def print_summary(
     console.print()
     for label, text in lines.items():
         say(f"{label:<{width}}  {text}", console)
+
+
+def print_network(model: Network, console: Console | None = None) -> None:
+    """A line for each layer: what it gives, and what it costs for one image."""
+    console = console or Console()
+    rows = model.summary()
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("layer")
+    for name in ("kind", "takes") if any(row.inputs for row in rows) else ("kind",):
+        table.add_column(name)
+    for name in ("output", "parameters", "MFLOP", "KiB"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        takes = (", ".join(row.inputs),) if len(table.columns) == 7 else ()
+        sizes = (
+            "x".join(map(str, row.output_shape)),
+            f"{row.parameters:,}" if row.parameters else "",
+            f"{row.flops / 1e6:.2f}" if row.flops else "",
+            f"{row.bytes / 1024:.1f}",
+        )
+        table.add_row(row.layer, row.kind, *takes, *sizes)
+    console.print(table)
+    parameters, flops = sum(row.parameters for row in rows), sum(row.flops for row in rows)
+    kib = sum(row.bytes for row in rows) / 1024
+    say(
+        f"{parameters:,} parameters, {flops / 1e6:.1f} MFLOP forward and {kib:,.0f} KiB of outputs "
+        f"an image, in {model.dtype}\n",
+        console,
+    )
 
 
 def print_runs(runs: Sequence[RunRecord], console: Console | None = None) -> None:

@@ -8,6 +8,8 @@
   parameters; ``dx`` may be None where it is not needed
 - ``op`` names the table's op that it calls, None if it calls none; ``ops`` is that table, and
   may be exchanged for another (`convexp.models.Network.equip`)
+- ``rng`` is what it draws from while training, None if it does not; kept in checkpoints
+- ``prepare(x)`` sets what depends on the data, before the first step
 - ``flops`` of the forward pass on one image, of what multiplies matrices (`convexp.ops.flops`)
 - ``parameters`` are trained; ``state`` (running averages) is kept with them but not trained. A
   parameter named ``w`` is a weight: it, and nothing else, is decayed and regularized.
@@ -23,19 +25,23 @@ from convexp.layers.batchnorm import BatchNorm, SpatialBatchNorm, SpatialBatchNo
 from convexp.layers.conv import Conv, ConvReLU, ConvReLUPool
 from convexp.layers.dropout import Dropout
 from convexp.layers.initialization import normal
+from convexp.layers.joins import Add, Concatenate, Join
 from convexp.layers.layer import Gradients, Layer
 from convexp.layers.pooling import MaxPool
 from convexp.layers.reshaping import Flatten
 
 __all__ = [
+    "Add",
     "Affine",
     "BatchNorm",
+    "Concatenate",
     "Conv",
     "ConvReLU",
     "ConvReLUPool",
     "Dropout",
     "Flatten",
     "Gradients",
+    "Join",
     "Layer",
     "MaxPool",
     "ReLU",

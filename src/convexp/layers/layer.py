@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
+import numpy as np
+
 from convexp.ops import Ops
 from convexp.ops.shapes import Array, Shape
 
@@ -17,11 +19,16 @@ class Layer(ABC):
     op: ClassVar[str | None] = None
     ops: Ops
     flops: float = 0.0
+    rng: np.random.Generator | None = None
 
     def __init__(self, output_shape: Shape) -> None:
         self.output_shape = output_shape
         self.parameters: dict[str, Array] = {}
         self.state: dict[str, Array] = {}
+
+    def prepare(self, x: Array) -> None:  # noqa: B027  (most layers depend on no data)
+        """Set what depends on the data, from one batch as it reaches this layer, before the first
+        step."""
 
     @abstractmethod
     def forward(self, x: Array, *, train: bool) -> tuple[Array, Any]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from itertools import count
 from typing import Any
 
 import numpy as np
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
-from convexp.layers import Affine, Conv, Flatten, Layer, MaxPool, SpatialBatchNormReLU
+from convexp.layers import Affine, Conv, Dropout, Flatten, MaxPool, SpatialBatchNormReLU
+from convexp.models.builder import Builder
 from convexp.models.network import DType, Network
+from convexp.models.options import Init, Stage, initializer
 from convexp.ops import Ops
 from convexp.ops.shapes import Shape
 from convexp.optimizers import Fraction
@@ -18,11 +20,13 @@ from convexp.optimizers import Fraction
 
 def conv_net(
     *,
-    stages: list[list[PositiveInt]],
+    stages: Mapping[str, Stage],
     filter_size: PositiveInt,
     momentum: Fraction,
     eps: PositiveFloat,
-    weight_scale: PositiveFloat | None,
+    dropout: Fraction,
+    init: Init,
+    weight_scale: PositiveFloat,
     reg: NonNegativeFloat,
     dtype: DType,
     input_shape: Shape,
@@ -30,53 +34,52 @@ def conv_net(
     ops: Ops,
     rng: np.random.Generator,
 ) -> Network:
-    """{[conv - batchnorm - relu] x n - 2x2 max pool} x stages - affine: any number of stages.
+    """{[conv - batchnorm - relu] x n - 2x2 max pool} x stages - [dropout] - affine.
 
-    The convolutions have stride 1 and, for odd filters, keep the image's size. A layer ``bn1``
-    holds the rectifier too.
+    The convolutions have stride 1 and, for odd filters, keep the image's size. They have no biases,
+    which the norms would take away again. A layer ``bn1`` holds the rectifier too.
 
     Args:
-        stages: for each stage the numbers of filters of its convolutions.
+        stages: by name, in order: the filters of each convolution, and how many there are.
         filter_size: height and width of all filters.
         momentum: share of the running averages that stays at each step.
         eps: added to the variance before the root.
-        weight_scale: standard deviation of the initial weights; None for that of He et al. 2015
-            (arXiv 1502.01852), ``sqrt(2 / D)`` in a layer where D values go into an output.
+        dropout: probability of zeroing a feature before the last layer; 0 for no dropout.
+        init: how the weights begin.
+        weight_scale: standard deviation of the initial weights, of ``init=normal``.
         reg: strength of the L2 penalty on the weights.
         dtype: of the weights and of all arithmetic.
         input_shape: ``(C, H, W)``.
         num_classes: K.
         ops: the table.
-        rng: draws the weights.
+        rng: draws the weights and, from a generator spawned of it, the dropout masks.
 
     Raises:
         ValueError: a pool does not fit into what is left of the images.
     """
-
-    def weights(num_inputs: int) -> dict[str, Any]:
-        scale = math.sqrt(2 / num_inputs) if weight_scale is None else weight_scale
-        return {"weight_scale": scale, "rng": rng, "dtype": dtype, "ops": ops}
-
-    layers: dict[str, Layer] = {}
-    shape, number = input_shape, count(1)
-    for stage, filters in enumerate(stages, 1):
-        for num_filters in filters:
-            i = next(number)
-            layers[f"conv{i}"] = conv = Conv(
-                shape,
-                num_filters=num_filters,
+    weights: dict[str, Any] = {
+        "initializer": initializer(init, weight_scale),
+        "rng": rng,
+        "dtype": dtype,
+    }
+    norms: dict[str, Any] = {"momentum": momentum, "eps": eps, "dtype": dtype}
+    net, number = Builder(input_shape, ops), count(1)
+    for s, stage in enumerate(stages.values(), 1):
+        for i in (next(number) for _ in range(stage["convs"])):
+            net.add(
+                f"conv{i}",
+                Conv,
+                num_filters=stage["filters"],
                 filter_size=filter_size,
                 stride=1,
                 pad=(filter_size - 1) // 2,
-                **weights(shape[0] * filter_size**2),
+                bias=False,
+                **weights,
             )
-            shape = conv.output_shape
-            layers[f"bn{i}"] = SpatialBatchNormReLU(
-                shape, momentum=momentum, eps=eps, dtype=dtype, ops=ops
-            )
-        layers[f"pool{stage}"] = pool = MaxPool(shape, size=2, stride=2, ops=ops)
-        shape = pool.output_shape
-    layers["flatten"] = flatten = Flatten(shape)
-    (num_inputs,) = flatten.output_shape
-    layers["affine1"] = Affine(flatten.output_shape, num_outputs=num_classes, **weights(num_inputs))
-    return Network(layers, reg=reg, ops=ops)
+            net.add(f"bn{i}", SpatialBatchNormReLU, learn_scale=True, learn_shift=True, **norms)
+        net.add(f"pool{s}", MaxPool, size=2, stride=2)
+    net.add("flatten", Flatten)
+    if dropout > 0:
+        net.add("dropout", Dropout, rate=dropout, rng=rng.spawn(1)[0])
+    net.add("affine1", Affine, num_outputs=num_classes, bias=True, **weights)
+    return net.network(reg=reg, unit_variance=init == "lsuv")

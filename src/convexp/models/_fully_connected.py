@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from itertools import count
 from typing import Any
 
 import numpy as np
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
-from convexp.layers import Affine, BatchNorm, Dropout, Flatten, Layer, ReLU
+from convexp.layers import Affine, BatchNorm, Dropout, Flatten, ReLU
+from convexp.models.builder import Builder
 from convexp.models.network import DType, Network
+from convexp.models.options import Init, initializer
 from convexp.ops import Ops
 from convexp.ops.shapes import Shape
 from convexp.optimizers import Fraction
@@ -22,6 +23,7 @@ def fully_connected(
     momentum: Fraction,
     eps: PositiveFloat,
     dropout: Fraction,
+    init: Init,
     weight_scale: PositiveFloat,
     reg: NonNegativeFloat,
     dtype: DType,
@@ -38,30 +40,37 @@ def fully_connected(
         momentum: share of the running averages that stays at each step.
         eps: added to the variance before the root.
         dropout: probability of zeroing an activation; 0 for no dropout.
-        weight_scale: standard deviation of the initial weights.
+        init: how the weights begin.
+        weight_scale: standard deviation of the initial weights, of ``init=normal``.
         reg: strength of the L2 penalty on the weights.
         dtype: of the weights and of all arithmetic.
         input_shape: ``(C, H, W)``.
         num_classes: K.
         ops: the table.
-        rng: draws the weights and, from a generator spawned of it, the dropout masks.
+        rng: draws the weights; each dropout layer has a generator spawned of it.
     """
-    (masks,) = rng.spawn(1)
     weights: dict[str, Any] = {
-        "weight_scale": weight_scale,
+        "bias": True,
+        "initializer": initializer(init, weight_scale),
         "rng": rng,
         "dtype": dtype,
-        "ops": ops,
     }
-    layers: dict[str, Layer] = {"flatten": (last := Flatten(input_shape))}
-    shape = last.output_shape
-    for i, num_outputs in zip(count(1), hidden_dims):
-        layers[f"affine{i}"] = affine = Affine(shape, num_outputs=num_outputs, **weights)
-        shape = affine.output_shape
+    net = Builder(input_shape, ops)
+    net.add("flatten", Flatten)
+    for i, num_outputs in enumerate(hidden_dims, 1):
+        net.add(f"affine{i}", Affine, num_outputs=num_outputs, **weights)
         if batchnorm:
-            layers[f"bn{i}"] = BatchNorm(shape, momentum=momentum, eps=eps, dtype=dtype, ops=ops)
-        layers[f"relu{i}"] = ReLU(shape)
+            net.add(
+                f"bn{i}",
+                BatchNorm,
+                momentum=momentum,
+                eps=eps,
+                learn_scale=True,
+                learn_shift=True,
+                dtype=dtype,
+            )
+        net.add(f"relu{i}", ReLU)
         if dropout > 0:
-            layers[f"dropout{i}"] = Dropout(shape, rate=dropout, rng=masks)
-    layers[f"affine{len(hidden_dims) + 1}"] = Affine(shape, num_outputs=num_classes, **weights)
-    return Network(layers, reg=reg, ops=ops)
+            net.add(f"dropout{i}", Dropout, rate=dropout, rng=rng.spawn(1)[0])
+    net.add(f"affine{len(hidden_dims) + 1}", Affine, num_outputs=num_classes, **weights)
+    return net.network(reg=reg, unit_variance=init == "lsuv")

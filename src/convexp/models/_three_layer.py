@@ -8,7 +8,9 @@ import numpy as np
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from convexp.layers import Affine, ConvReLUPool, Flatten, ReLU
+from convexp.models.builder import Builder
 from convexp.models.network import DType, Network
+from convexp.models.options import Init, initializer
 from convexp.ops import Ops
 from convexp.ops.shapes import Shape
 
@@ -18,6 +20,7 @@ def three_layer(
     num_filters: PositiveInt,
     filter_size: PositiveInt,
     hidden_dim: PositiveInt,
+    init: Init,
     weight_scale: PositiveFloat,
     reg: NonNegativeFloat,
     dtype: DType,
@@ -34,7 +37,8 @@ def three_layer(
         num_filters: F of the convolution.
         filter_size: height and width of its filters.
         hidden_dim: outputs of the first affine layer.
-        weight_scale: standard deviation of the initial weights.
+        init: how the weights begin.
+        weight_scale: standard deviation of the initial weights, of ``init=normal``.
         reg: strength of the L2 penalty on the weights.
         dtype: of the weights and of all arithmetic.
         input_shape: ``(C, H, W)``.
@@ -49,13 +53,15 @@ def three_layer(
     if filter_size > min(H, W):  # padding would make it fit, onto zeros for the most part
         raise ValueError(f"filter_size {filter_size} is larger than the images of {H}x{W}")
     weights: dict[str, Any] = {
-        "weight_scale": weight_scale,
+        "bias": True,
+        "initializer": initializer(init, weight_scale),
         "rng": rng,
         "dtype": dtype,
-        "ops": ops,
     }
-    conv1 = ConvReLUPool(
-        input_shape,
+    net = Builder(input_shape, ops)
+    net.add(
+        "conv1",
+        ConvReLUPool,
         num_filters=num_filters,
         filter_size=filter_size,
         stride=1,
@@ -64,15 +70,8 @@ def three_layer(
         pool_stride=2,
         **weights,
     )
-    flatten = Flatten(conv1.output_shape)
-    affine1 = Affine(flatten.output_shape, num_outputs=hidden_dim, **weights)
-    relu1 = ReLU(affine1.output_shape)
-    affine2 = Affine(relu1.output_shape, num_outputs=num_classes, **weights)
-    layers = {
-        "conv1": conv1,
-        "flatten": flatten,
-        "affine1": affine1,
-        "relu1": relu1,
-        "affine2": affine2,
-    }
-    return Network(layers, reg=reg, ops=ops)
+    net.add("flatten", Flatten)
+    net.add("affine1", Affine, num_outputs=hidden_dim, **weights)
+    net.add("relu1", ReLU)
+    net.add("affine2", Affine, num_outputs=num_classes, **weights)
+    return net.network(reg=reg, unit_variance=init == "lsuv")

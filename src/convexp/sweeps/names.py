@@ -12,7 +12,7 @@ from typing import Any
 ABBREVIATIONS = {"learning_rate": "lr"}
 """Words of the field that everybody abbreviates."""
 
-UNRELATED = ("tracking", "sweep")
+UNRELATED = ("tracking", "sweep", "checkpoints", "resume")
 """Nodes of the configuration that change nothing of what a run computes."""
 
 

@@ -7,7 +7,7 @@ from math import isfinite
 import numpy as np
 from numpy.typing import NDArray
 
-from convexp.datasets import Dataset
+from convexp.datasets import Dataset, Views
 from convexp.images import as_png, confusion_figure, rasterized, worst_figure
 from convexp.losses import Labels
 from convexp.models import Network
@@ -20,7 +20,7 @@ WORST = 24
 
 
 def record_evaluation(
-    model: Network, dataset: Dataset, *, loss: Loss, tracker: Tracker, step: int
+    model: Network, dataset: Dataset, *, loss: Loss, tta: Views, tracker: Tracker, step: int
 ) -> dict[str, float]:
     """Evaluate the network on the test part; where that has no image, on the validation part.
 
@@ -33,19 +33,22 @@ def record_evaluation(
         model: the network.
         dataset: whose images it is evaluated on.
         loss: of scores and labels.
+        tta: the views of an image whose scores are averaged, see `convexp.datasets.views`.
         tracker: where the record goes.
         step: of the network's training.
 
     Returns:
-        ``test/accuracy`` and ``test/loss``, those that are finite; nothing without test images,
-        since the validation part has been measured by then.
+        ``test/accuracy`` and ``test/loss``, those that are finite, and ``test/accuracy_one_view``
+        where the others are of several; nothing without test images, since the validation part has
+        been measured by then.
     """
     part = "test" if len(dataset.test) else "val"
     split = getattr(dataset, part)
     if not len(split):
         return {}
     with np.errstate(over="ignore", invalid="ignore"):  # weights may be huge and finite
-        scores, labels = predict(model, dataset, split)
+        scores, labels = predict(model, dataset, split, tta=tta)
+        plain = scores if tta == "none" else predict(model, dataset, split)[0]
         result = assess(scores, labels, loss=loss)
     likely, guesses = probabilities(scores, labels), scores.argmax(axis=1)
     names = dataset.class_names
@@ -70,6 +73,8 @@ def record_evaluation(
     if part == "val":
         return {}
     measured = {"test/accuracy": result.accuracy, "test/loss": result.loss}
+    if tta != "none":
+        measured["test/accuracy_one_view"] = float(np.mean(plain.argmax(axis=1) == labels))
     return {name: value for name, value in measured.items() if isfinite(value)}
 
 

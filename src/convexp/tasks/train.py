@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import io
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from functools import partial
-from math import ceil
 from time import perf_counter
 
-import numpy as np
 from pydantic import PositiveInt
 
-from convexp.datasets import Dataset
+from convexp.checkpoints import Keeper
+from convexp.datasets import Dataset, Views
 from convexp.errors import UserError
+from convexp.files import as_npz
 from convexp.images import filter_grid, learning_curves
 from convexp.inference import Classifier
 from convexp.layers import Conv
 from convexp.models import Network
-from convexp.ops.shapes import Array
 from convexp.plugins import Selection
 from convexp.plugins.shadow import Shadow
 from convexp.tasks.costs import Costs
 from convexp.tasks.evaluation import record_evaluation
+from convexp.tasks.network import record_network
 from convexp.tasks.reproducers import Reproducers
-from convexp.terminal import Progress, print_summary
+from convexp.terminal import Progress, print_network, print_summary
 from convexp.tracking import Tracker
-from convexp.training import DivergedError
+from convexp.training import DivergedError, TrainingState, num_steps
 
 EXAMPLES = 3
 """Images that are kept beside the trained network, to try it by."""
@@ -35,15 +33,17 @@ EXAMPLES = 3
 def train(
     *,
     filters_every: PositiveInt,
+    tta: Views,
     backend: Selection,
-    model: Network,
+    state: TrainingState,
     classifier: Classifier,
     dataset: Dataset,
+    keeper: Keeper,
     fit: partial[Iterator[tuple[int, dict[str, float]]]],
     shadow: Shadow | None,
     tracker: Tracker,
 ) -> float:
-    """Train the model; record metrics, filter pictures, learning curves and the best weights.
+    """Train a network; record metrics, filter pictures, learning curves and the network.
 
     With a shadow also how far its results are from the run's, ``parity/<layer>.<tensor>``; the
     first call of a layer that is beyond the tolerance is kept as ``parity/<layer>.npz`` with the
@@ -54,11 +54,15 @@ def train(
 
     Args:
         filters_every: epochs between two pictures of the first layer's filters.
+        tta: the views of each test image whose scores are averaged, `convexp.datasets.views`.
         backend: what the model computes with.
-        model: trained in place; holds the best epoch's weights afterwards, or the last good ones.
+        state: of the training; its model is trained in place and holds afterwards the weights that
+            were to be kept, or the last good ones.
         classifier: the same model as it is used afterwards, which is kept.
         dataset: what it is trained, validated and tested on.
-        fit: `convexp.training.fit`, everything but the model and the data bound to it.
+        keeper: writes the checkpoints, and knows what was recorded before the one that the
+            training goes on from.
+        fit: `convexp.training.fit`, everything but the state and the data bound to it.
         shadow: the backend beside those of the model; None without one.
         tracker: where the record goes.
 
@@ -71,7 +75,7 @@ def train(
             weights have been kept.
         UserError: the shadow's results are too far from the run's, and it is to end that.
     """
-    history: defaultdict[str, list[tuple[int, float]]] = defaultdict(list)
+    model, history = state.model, keeper.history
 
     def record(step: int, metrics: Mapping[str, float]) -> None:
         tracker.metrics(metrics, step)
@@ -79,17 +83,25 @@ def train(
             history[name].append((step, value))
 
     reproducers = Reproducers(tracker)
-    start, step = perf_counter(), 0
+    start, step = perf_counter(), state.step
     epochs, batch_size = fit.keywords["epochs"], fit.keywords["batch_size"]
-    steps = ceil(len(dataset.train) / batch_size)
+    steps = num_steps(dataset, batch_size)
     costs = Costs(model, backend, images=len(dataset.train), steps=steps)
-    with Progress(epochs, steps, quiet=tracker.job is not None) as progress:
+    keeper.begin(tracker.run_id)
+    if tracker.job is None:
+        print_network(model)
+    record_network(model, tracker)
+    with Progress(epochs, steps, done=state.step, quiet=tracker.job is not None) as progress:
+        if state.begun:
+            progress.say(f"going on after step {state.step}, {state.seconds / 60:.1f} minutes in")
         try:
-            for step, metrics in fit(model, dataset):
+            for step, metrics in fit(state, dataset):
                 compared = [] if shadow is None else shadow.take()
                 parity = {f"parity/{c.layer}.{t}": e for c in compared for t, e in c.errors.items()}
                 others = costs.of_epoch(metrics) if "epoch" in metrics else {}
                 record(step, {**metrics, **parity, **others})
+                over = state.stopped is not None or state.epoch == epochs
+                keeper.keep(state, now="epoch" in metrics and over)
                 progress.update(step, metrics)
                 for sentence in reproducers.keep(compared, step):
                     progress.say(sentence)
@@ -100,25 +112,28 @@ def train(
         except DivergedError as error:
             tracker.tags({"convexp.diverged": error.where})
             if error.fatal:
-                tracker.artifact("weights.npz", _npz(model.snapshot()))
+                tracker.artifact("weights.npz", as_npz(model.snapshot()))
                 raise
             progress.say(f"stopped: {error}")
+        if state.stopped is not None:
+            tracker.tags({"convexp.stopped": state.stopped})
+            progress.say(f"stopped {state.stopped}")
 
-    # The model now holds the weights of its best epoch, or the last good ones.
+    # The model now holds the weights that were to be kept, or the last good ones.
     validated = len(dataset.val) > 0
     accuracies = [a for _, a in history["val/accuracy" if validated else "train/accuracy"][1:]]
     results = {"best/val_accuracy": max(accuracies)} if validated and accuracies else {}
     loss = fit.keywords["loss"]
-    results |= record_evaluation(model, dataset, loss=loss, tracker=tracker, step=step)
+    results |= record_evaluation(model, dataset, loss=loss, tta=tta, tracker=tracker, step=step)
     record(step, results)
     tracker.figure("curves.png", learning_curves(history))
-    tracker.artifact("weights.npz", _npz(model.snapshot()))
+    tracker.artifact("weights.npz", as_npz(model.snapshot()))
     some = next(part for part in (dataset.test, dataset.val, dataset.train) if len(part))
     tracker.model(classifier, some.images[:EXAMPLES])
-    print_summary(history, seconds=perf_counter() - start, tracker=tracker)
+    print_summary(history, seconds=perf_counter() - start, tracker=tracker, checkpoint=keeper.path)
     if not accuracies:
         return 0.0
-    return max(accuracies) if validated else accuracies[-1]
+    return max(accuracies) if validated and fit.keywords["keep"] == "best" else accuracies[-1]
 
 
 def _record_filters(model: Network, tracker: Tracker, step: int) -> None:
@@ -126,10 +141,3 @@ def _record_filters(model: Network, tracker: Tracker, step: int) -> None:
     name, layer = next(iter(model.layers.items()))
     if isinstance(layer, Conv):
         tracker.image(f"filters/{name}", filter_grid(layer.parameters["w"]), step)
-
-
-def _npz(arrays: Mapping[str, Array]) -> bytes:
-    """The arrays as the bytes of an ``.npz`` file."""
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)
-    return buffer.getvalue()

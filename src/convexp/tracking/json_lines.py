@@ -33,7 +33,7 @@ from convexp.images import Picture, upscale
 from convexp.tracking import record
 from convexp.tracking.model import Kept
 from convexp.tracking.signals import Interruptions
-from convexp.tracking.store import RunRecord, Status
+from convexp.tracking.store import Recorded, RunRecord, Status
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -150,8 +150,27 @@ class OpenFolder:
         return JsonLinesTracker(self, run_id, signals)
 
     def get(self, run_id: str) -> RunRecord:
-        """One run."""
+        """One run, which is there."""
         return _read(json.loads((self.folder / run_id / STATE).read_text(encoding="utf-8")))
+
+    def known(self, run_id: str) -> bool:
+        """Is there such a run?"""
+        return (self.folder / run_id / STATE).is_file()
+
+    def recorded(self, run_id: str) -> Recorded:
+        """What a run has recorded so far."""
+        last: dict[str, int] = {}
+        images = set()
+        for line in (self.folder / run_id / RECORDS).read_text(encoding="utf-8").splitlines():
+            try:
+                entry = json.loads(line)
+            except ValueError:  # the process died within the line
+                continue
+            if entry["kind"] == "metrics":
+                last |= dict.fromkeys(entry["values"], entry["step"])
+            elif entry["kind"] == "image":
+                images.add((entry["name"], entry["step"]))
+        return Recorded(last, frozenset(images))
 
     def find(
         self,
@@ -204,6 +223,8 @@ class JsonLinesTracker:
     def __init__(self, store: OpenFolder, run_id: str, signals: Interruptions) -> None:
         self.folder = store.folder / run_id
         self.location = str(self.folder)
+        self.run_id: str | None = run_id
+        self._recorded = Recorded()
         self._store, self._run_id, self._signals = store, run_id, signals
         self._buffer: list[dict[str, Any]] = []
         self._last: dict[str, float | None] = {}
@@ -212,7 +233,10 @@ class JsonLinesTracker:
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         """Record numbers at a step; they are written together, every second."""
         self._signals.leave_if_told()
-        numbers = {name: record.finite(value) for name, value in values.items()}
+        new = self._recorded.new(values, step)
+        if not new:
+            return
+        numbers = {name: record.finite(value) for name, value in new.items()}
         now = round(time.time(), 3)
         self._buffer.append({"kind": "metrics", "time": now, "step": int(step), "values": numbers})
         self._last |= numbers
@@ -223,6 +247,8 @@ class JsonLinesTracker:
         """Keep a picture as ``images/<name>/<step>.png``."""
         from PIL import Image
 
+        if (name, step) in self._recorded.images:
+            return
         file = self.folder / "images" / record.legal(name) / f"{int(step):08d}.png"
         image = Image.fromarray(upscale(picture, record.LEAST_PIXELS))
         self._keep(file, lambda part: image.save(part, format="png"))
@@ -265,6 +291,11 @@ class JsonLinesTracker:
         self._append({"kind": "params", "params": params})
         if dataset is not None:
             self._append({"kind": "inputs", "inputs": record.parts(dataset)})
+        self.artifact("config.yaml", record.as_yaml(config))
+
+    def go_on(self, config: Mapping[str, Any]) -> None:
+        """Go on with what the run has recorded; keep the configuration that is in force now."""
+        self._recorded = self._store.recorded(self._run_id)
         self.artifact("config.yaml", record.as_yaml(config))
 
     def flush(self) -> None:

@@ -5,12 +5,14 @@ MLflow's global state (the active run, the tracking URI) is neither used nor tou
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -24,7 +26,7 @@ from convexp.tracking.mlflow_address import (
 from convexp.tracking.mlflow_tracker import MOST_TAGS, MlflowTracker, chunks, cut
 from convexp.tracking.model import Models
 from convexp.tracking.signals import Interruptions
-from convexp.tracking.store import RunRecord, Status
+from convexp.tracking.store import Recorded, RunRecord, Status
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -151,8 +153,32 @@ class OpenMlflow:
             self.client.log_batch(run_id, tags=words, synchronous=True)
 
     def get(self, run_id: str) -> RunRecord:
-        """One run."""
+        """One run, which is there."""
         return _read(self.client.get_run(run_id))
+
+    def known(self, run_id: str) -> bool:
+        """Is there such a run?"""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self.client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return False
+            raise
+        return True
+
+    def recorded(self, run_id: str) -> Recorded:
+        """What a run has recorded so far."""
+        names = self.client.get_run(run_id).data.metrics
+        last = {
+            name: max(metric.step for metric in self.client.get_metric_history(run_id, name))
+            for name in names
+        }
+        files = (Path(file.path).name for file in self.client.list_artifacts(run_id, "images"))
+        parts = (re.split(r"[+%]", file) for file in files)  # filters~conv1+step+98+timestamp+...
+        images = {(p[0].replace("~", "/"), int(p[2])) for p in parts if len(p) > 3}
+        return Recorded(last, frozenset(images))
 
     def find(
         self,

@@ -19,6 +19,7 @@ from convexp.images import Picture, upscale
 from convexp.tracking import record
 from convexp.tracking.model import Kept
 from convexp.tracking.signals import Interruptions
+from convexp.tracking.store import Recorded
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,7 +49,9 @@ class MlflowTracker:
         self.location = f"{store.address}, run {run_id}"
         self.job: str | None = None
         self._store, self._client = store, store.client
+        self.run_id: str | None = run_id
         self._run_id = run_id
+        self._recorded = Recorded()
         self._signals = signals
         self._buffer: list[Metric] = []
         self._written = time.monotonic()
@@ -60,7 +63,7 @@ class MlflowTracker:
 
         self._signals.leave_if_told()
         now = time.time_ns() // 1_000_000
-        for name, value in values.items():
+        for name, value in self._recorded.new(values, step).items():
             number = float(value)
             if math.isinf(number):
                 number = math.nan  # MLflow would store 1.8e308 and draw that
@@ -73,6 +76,8 @@ class MlflowTracker:
 
     def image(self, name: str, picture: Picture, step: int) -> None:
         """Record a picture at a step, enlarged so that its pixels stay sharp."""
+        if (_legal(name), step) in self._recorded.images:
+            return
         # Synchronous: 15 ms a picture, where MLflow's queue would make the run's end wait a second.
         with self._shelter():
             self._client.log_image(
@@ -128,6 +133,11 @@ class MlflowTracker:
             inputs = record.inputs(dataset)
             with self._shelter():
                 self._client.log_inputs(self._run_id, datasets=inputs)
+        self.artifact("config.yaml", record.as_yaml(config))
+
+    def go_on(self, config: Mapping[str, Any]) -> None:
+        """Go on with what the run has recorded; keep the configuration that is in force now."""
+        self._recorded = self._store.recorded(self._run_id)
         self.artifact("config.yaml", record.as_yaml(config))
 
     def flush(self) -> None:

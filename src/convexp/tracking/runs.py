@@ -12,7 +12,7 @@ from typing import Any
 from convexp.datasets import Dataset
 from convexp.errors import UserError
 from convexp.tracking import record
-from convexp.tracking.alive import heartbeat, process_tags, reap
+from convexp.tracking.alive import heartbeat, is_gone, process_tags, reap
 from convexp.tracking.json_lines import JsonLinesStore
 from convexp.tracking.mlflow_address import absolute
 from convexp.tracking.mlflow_store import MlflowStore
@@ -25,6 +25,9 @@ logger = logging.getLogger(__name__)
 ERROR = "convexp.error"
 """The tag that holds what a run failed of, in a line."""
 
+RESUMED = "convexp.resumed"
+"""The tag that says how often a run was gone on with."""
+
 
 @contextmanager
 def recorded_run(
@@ -35,6 +38,7 @@ def recorded_run(
     dataset: Dataset | None,
     name: str | None = None,
     parent: str | None = None,
+    resume: str | None = None,
 ) -> Iterator[Tracker]:
     """Record what happens inside as one run of a store's.
 
@@ -47,12 +51,15 @@ def recorded_run(
         dataset: what the run reads, kept as its inputs; None if it reads none.
         name: what the run is called; None for what the configuration calls it.
         parent: the id of the run that it belongs to, as a job to its sweep.
+        resume: the id of a run to go on with, instead of beginning one; where the store has none
+            of that id, a run is begun.
 
     Yields:
         The run's tracker.
 
     Raises:
-        UserError: the store cannot be opened; nothing was recorded.
+        UserError: the store cannot be opened, or the run to go on with is still going on; nothing
+            was recorded.
     """
     with interruptions() as signals:
         opened = store.open(signals)
@@ -63,12 +70,19 @@ def recorded_run(
         try:
             with signals.shelter(silent=True):  # until it is known which run a signal ends
                 tags = {**record.origin(), **process_tags(), **tags}
-                run_id = opened.begin(name or store.run_name, tags, parent)
+                going_on = resume is not None and opened.known(resume)
+                if resume is not None and going_on:
+                    run_id = _go_on(opened, resume, tags)
+                else:
+                    run_id = opened.begin(name or store.run_name, tags, parent)
                 run = _Run(opened, run_id, signals)
             with heartbeat(opened, run_id):
                 run.tracker.job = name if parent is not None else None
                 reap(opened)
-                run.tracker.describe(config, dataset)
+                if going_on:
+                    run.tracker.go_on(config)
+                else:
+                    run.tracker.describe(config, dataset)
                 yield run.tracker
                 run.tracker.flush()
         except BaseException as error:
@@ -76,6 +90,22 @@ def recorded_run(
                 run.end_after(error)
             raise
         run.end("FINISHED")
+
+
+def _go_on(store: OpenStore, run_id: str, tags: Mapping[str, str]) -> str:
+    """Set a run RUNNING again, as this process's.
+
+    Raises:
+        UserError: another process is still at it.
+    """
+    run = store.get(run_id)
+    if run.status == "RUNNING" and not is_gone(run):
+        raise UserError(f"the run {run_id} ({run.name}) is still going on, so it cannot be resumed")
+    times = int(run.tags.get(RESUMED, "0")) + 1
+    over = {ERROR: ""} if ERROR in run.tags else {}
+    store.resume(run_id)
+    store.tag(run_id, {**tags, **over, RESUMED: str(times)})
+    return run_id
 
 
 def open_existing(address: str, experiment: str) -> OpenStore:

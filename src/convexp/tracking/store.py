@@ -45,11 +45,33 @@ class RunRecord:
         return None if self.end is None else self.end - self.start
 
 
+@dataclass(frozen=True)
+class Recorded:
+    """What a run that goes on has recorded already, beyond the checkpoint that it goes on from.
+
+    The steps in between are made a second time, to the same results; they are not recorded twice.
+
+    Args:
+        metrics: the last step of each.
+        images: name and step of each picture.
+    """
+
+    metrics: Mapping[str, int] = field(default_factory=dict)
+    images: frozenset[tuple[str, int]] = frozenset()
+
+    def new(self, values: Mapping[str, float], step: int) -> dict[str, float]:
+        """Those of a step's metrics that are not recorded yet."""
+        return {name: v for name, v in values.items() if step > self.metrics.get(name, -1)}
+
+
 class StoredTracker(Tracker, Protocol):
     """The tracker of a run, with what only its beginning and its end call."""
 
     def describe(self, config: Mapping[str, Any], dataset: Dataset | None) -> None:
         """Record what is known before the first step."""
+
+    def go_on(self, config: Mapping[str, Any]) -> None:
+        """Go on with what the run has recorded; keep the configuration that is in force now."""
 
     def flush(self) -> None:
         """Write the numbers that wait."""
@@ -101,7 +123,10 @@ class OpenStore(Protocol):
         """Attach words to a run."""
 
     def get(self, run_id: str) -> RunRecord:
-        """One run."""
+        """One run, which is there."""
+
+    def known(self, run_id: str) -> bool:
+        """Is there such a run?"""
 
     def find(
         self,

@@ -25,6 +25,9 @@ class Tracker(Protocol):
     location: str
     """Where the record lies."""
 
+    run_id: str | None
+    """The store's name for the run; None where nothing is kept."""
+
     job: str | None
     """What the run is called as a job of a sweep: one of many, of which little is said on the
     terminal; None for a run by itself."""
@@ -57,6 +60,7 @@ class NoTracker:
     link: str | None = None
     command: str | None = None
     location = "nowhere"
+    run_id: str | None = None
     job: str | None = None
 
     def metrics(self, values: Mapping[str, float], step: int) -> None: ...

@@ -1,0 +1,222 @@
+"""A training on disk: one file that holds all it takes to go on, or to use what it has learnt.
+
+A checkpoint is a NumPy archive without pickles, written whole or not at all. Its arrays:
+
+    model/<layer>.<name>       the weights and running averages as they stand
+    kept/<layer>.<name>        those that the training would end with: of the best epoch, or the last
+    optimizer/..., average/... what the optimizer and the average of the weights remember
+    history/<metric>           what was recorded so far, ``(n, 2)``: step and value
+    normalization/...          what is subtracted from each image, and what it is divided by
+    words                      the rest, as JSON: the counts, the generators, the configuration, the
+                               names of the classes, the id of the run
+
+No array depends on the backend: what was trained by one is gone on with by another.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from time import monotonic
+from typing import Any, Self
+
+import numpy as np
+from pydantic import NonNegativeFloat
+
+from convexp.errors import UserError
+from convexp.files import write_whole
+from convexp.models import Network
+from convexp.ops.shapes import Array
+from convexp.training.state import TrainingState, check_fit, part
+
+History = defaultdict[str, list[tuple[int, float]]]
+"""``(step, value)`` pairs by the name of a metric."""
+
+LATEST = "latest"
+"""What stands for the checkpoint that was written last."""
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """What one file holds.
+
+    Args:
+        arrays: by name, as the module says.
+        words: what JSON can hold, with ``config``, ``run_id``, ``class_names`` and ``training``
+            (`convexp.training.TrainingState.words`).
+    """
+
+    arrays: Mapping[str, Array]
+    words: Mapping[str, Any]
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The resolved configuration of the run."""
+        return dict(self.words["config"])
+
+    @property
+    def run_id(self) -> str | None:
+        """The run that it belongs to; None of one that was not recorded."""
+        return self.words["run_id"]  # type: ignore[no-any-return]
+
+    @property
+    def step(self) -> int:
+        """Updates made."""
+        return int(self.words["training"]["step"])
+
+    def fill(self, model: Network) -> None:
+        """Give a network the weights that the training would end with.
+
+        Raises:
+            UserError: they are those of another network.
+        """
+        weights = part(self.arrays, "kept")
+        try:
+            check_fit(model, weights)
+        except ValueError as error:
+            raise UserError(f"the checkpoint does not fit: {error}") from error
+        model.restore(weights)
+
+    def save(self, path: Path) -> None:
+        """Write the file.
+
+        Raises:
+            OSError: it cannot be written; what was there before stays.
+        """
+        words = json.dumps({"format": FORMAT, **self.words})
+
+        def write(part: Path) -> None:
+            with part.open("wb") as file:
+                np.savez(file, allow_pickle=False, words=np.array(words), **self.arrays)
+
+        write_whole(path, write, durable=True)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a file; reading runs no code.
+
+        Raises:
+            UserError: it is no checkpoint, or of a later convexp.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = dict(file)
+            words = json.loads(str(arrays.pop("words")))
+            version = int(words.pop("format"))
+        except Exception as error:  # a broken archive may raise anything
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+            raise UserError(f"{path} is no checkpoint that can be read: {reason}") from error
+        if version > FORMAT:
+            raise UserError(f"{path} was written by a later convexp than this one")
+        return cls(arrays, words)
+
+
+def find(name: str, folder: str | None) -> Path:
+    """The file that a user means.
+
+    Args:
+        name: a file, the id of a run, or ``latest``.
+        folder: where checkpoints are kept, as ``checkpoints.folder`` says.
+
+    Raises:
+        UserError: there is none.
+    """
+    if (path := Path(name)).is_file():
+        return path
+    known = files(Path(folder)) if folder is not None else []
+    if name == LATEST:
+        if not known:
+            raise UserError(f"there is no checkpoint in {folder} yet")
+        return known[-1]
+    for path in known:
+        if path.stem == name:
+            return path
+    last = f"; the last one there is {known[-1].stem}" if known else ", which has none at all"
+    raise UserError(
+        f"there is no checkpoint '{name}': neither a file, nor of a run in {folder}{last}"
+    )
+
+
+def files(folder: Path) -> list[Path]:
+    """The checkpoints in a folder, the latest last."""
+    found = [path for path in folder.glob("*.npz") if not path.name.startswith(".")]
+    return sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name))
+
+
+class Keeper:
+    """Writes the checkpoints of a run: one file, each time in the place of the one before.
+
+    Args:
+        folder: where to, under the id of the run; None keeps none.
+        minutes: at least between two of them, but for the first and the last.
+        config: the resolved configuration of the run.
+        class_names: of the data set.
+        normalization: of the data set, `convexp.datasets.Normalization.arrays`.
+
+    Attributes:
+        history: ``(step, value)`` pairs of each metric, kept in the checkpoints.
+    """
+
+    def __init__(
+        self,
+        *,
+        folder: str | None,
+        minutes: NonNegativeFloat,
+        config: Mapping[str, Any],
+        class_names: tuple[str, ...],
+        normalization: Mapping[str, Array],
+    ) -> None:
+        self.folder = None if folder is None else Path(folder)
+        self.seconds = 60 * minutes
+        self.history: History = defaultdict(list)
+        self._words = {"config": dict(config), "class_names": list(class_names)}
+        self._normalization = {f"normalization/{n}": array for n, array in normalization.items()}
+        self._run_id: str | None = None
+        self._written = float("-inf")
+        self._stem = f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{secrets.token_hex(4)}"
+
+    @property
+    def path(self) -> Path | None:
+        """The file; None if none is kept."""
+        return None if self.folder is None else self.folder / f"{self._stem}.npz"
+
+    def go_on(self, checkpoint: Checkpoint) -> None:
+        """Have the history of another, whose run goes on."""
+        for name, points in part(checkpoint.arrays, "history").items():
+            self.history[name] = [(int(step), float(value)) for step, value in points]
+
+    def begin(self, run_id: str | None) -> None:
+        """Write under the id of a run; None leaves a name made of the time."""
+        self._run_id = run_id
+        if run_id is not None:
+            self._stem = run_id
+
+    def keep(self, state: TrainingState, *, now: bool = False) -> None:
+        """Write a checkpoint, if it is time for one.
+
+        Args:
+            state: of the training, between two steps.
+            now: it is.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        if self.path is None or not (now or monotonic() - self._written >= self.seconds):
+            return
+        history = {f"history/{name}": np.array(points) for name, points in self.history.items()}
+        words = {**self._words, "run_id": self._run_id, "training": state.words()}
+        try:
+            Checkpoint(state.arrays() | history | self._normalization, words).save(self.path)
+        except OSError as error:
+            raise UserError(
+                f"the checkpoint {self.path} cannot be written: {error.strerror or error}; "
+                "checkpoints.folder names the folder, and null keeps none"
+            ) from error
+        self._written = monotonic()

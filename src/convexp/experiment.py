@@ -1,0 +1,217 @@
+"""The parts that a configuration describes, each built when it is first asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import PositiveInt
+
+from convexp.checkpoints import Checkpoint, Keeper, find
+from convexp.config import bind, bind_to, build, check, parameters
+from convexp.datasets import Dataset
+from convexp.errors import UserError
+from convexp.inference import Classifier
+from convexp.models import Network
+from convexp.ops import Ops
+from convexp.ops.timing import Clock, timed
+from convexp.plugins import AUTO, Selection, select
+from convexp.plugins.guard import guarded
+from convexp.plugins.shadow import Shadow
+from convexp.training import Loss, TrainingState
+
+if TYPE_CHECKING:
+    from convexp.auto import Decisions
+
+IMAGES_TO_PREPARE = 1000
+"""Training images by which layers that depend on the data are prepared."""
+
+
+class Experiment:
+    """What a task may ask for, by the names of its parameters.
+
+    A task gets those that its parameters name, and no other is built: checking a kernel needs
+    no network.
+    """
+
+    PARTS = (
+        "backend",
+        "checkpoint",
+        "classifier",
+        "dataset",
+        "fit",
+        "keeper",
+        "loss",
+        "model",
+        "rival",
+        "shadow",
+        "state",
+    )
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self.config = config
+        # Weights and batches come from two generators, so that two backends, or two optimizers,
+        # start from the same weights and see the same batches.
+        self.weights, self.batches = np.random.default_rng(config["seed"]).spawn(2)
+        self.clock = Clock()
+
+    @cached_property
+    def backend(self) -> Selection:
+        """The ops tables, and who serves each op."""
+        if self.decisions is not None:
+            return self.decisions.selection
+        selection: Selection = bind_to(select, self._backend_keys(shadow=False), "backend")()
+        return selection
+
+    @cached_property
+    def decisions(self) -> Decisions | None:
+        """What ``backend=auto`` has chosen for the network; None with another backend."""
+        keys = self._backend_keys(shadow=False)
+        if keys.pop("name") != AUTO:
+            return None
+        # Most runs choose nothing, and need not wait for what chooses.
+        from convexp.auto import decide, survey
+
+        task = self.config["task"]
+        if "model" not in parameters(task, "task"):
+            name = task["_target_"].rpartition(".")[2]
+            raise UserError(
+                f"backend={AUTO} chooses for the layers of a network, and task={name} has none; "
+                "name a backend, as backend=fast"
+            )
+        check(size := self.config["trainer"].get("batch_size"), PositiveInt, "trainer.batch_size")
+        images = (min(size, len(self.dataset.train)), *self.dataset.input_shape)
+        # Of its own generator: the run's weights are the same with any backend.
+        calls = survey(lambda ops: self._network(ops, np.random.default_rng(0)), images)
+        decisions: Decisions = bind_to(decide, keys, "backend", calls=calls)()
+        return decisions
+
+    @cached_property
+    def shadow(self) -> Shadow | None:
+        """The backend that runs beside the chosen ops; None without one."""
+        keys = self._backend_keys(shadow=True)
+        if keys.get("shadow") is None:
+            return None
+        shadow: Shadow = bind_to(Shadow, keys, "backend")()
+        return shadow
+
+    def _backend_keys(self, *, shadow: bool) -> dict[str, Any]:
+        node = self.config["backend"]
+        return {k: v for k, v in node.items() if k.startswith("shadow") == shadow}
+
+    @cached_property
+    def ops(self) -> Ops:
+        """The backend's table, keeping time."""
+        return timed(self.backend.ops, self.clock)
+
+    def table(self, layer: str) -> Ops:
+        """What a layer computes with: its own table, keeping time and looked at."""
+        own = self.backend.of(layer)
+        ops = guarded(timed(own.ops, self.clock), own.served_by)
+        return ops if self.shadow is None else self.shadow.beside(ops, layer, own)
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The images, in their three parts."""
+        dataset: Dataset = build(self.config["dataset"], "dataset")
+        return dataset
+
+    @cached_property
+    def checkpoint(self) -> Checkpoint | None:
+        """What the run goes on from (``resume``) or uses (``checkpoint``); None without either."""
+        name = self.config["resume"] or self.config["checkpoint"]
+        if name is None:
+            return None
+        return Checkpoint.load(find(str(name), self.config["checkpoints"].get("folder")))
+
+    @property
+    def resumed_run(self) -> str | None:
+        """The id of the run that goes on; None of one that begins."""
+        going_on = self.config["resume"] is not None and self.checkpoint is not None
+        return self.checkpoint.run_id if going_on and self.checkpoint is not None else None
+
+    @cached_property
+    def model(self) -> Network:
+        """The network, untrained; with ``checkpoint`` as that training would have ended."""
+        model = self._network(self.ops, self.weights)
+        self.backend.check_layers({name: layer.op for name, layer in model.layers.items()})
+        model.equip(self.table)
+        if self.config["checkpoint"] is not None and self.checkpoint is not None:
+            self.checkpoint.fill(model)
+        else:
+            some = self.dataset.train.images[:IMAGES_TO_PREPARE]
+            model.prepare(self.dataset.normalization.apply(some, model.dtype))
+        return model
+
+    def _network(self, ops: Ops, rng: np.random.Generator) -> Network:
+        network: Network = build(
+            self.config["model"],
+            "model",
+            input_shape=self.dataset.input_shape,
+            num_classes=self.dataset.num_classes,
+            ops=ops,
+            rng=rng,
+        )
+        return network
+
+    @cached_property
+    def classifier(self) -> Classifier:
+        """The network with what it takes to use it without this experiment."""
+        if self.config["checkpoint"] is not None and self.checkpoint is not None:
+            return Classifier.from_checkpoint(self.checkpoint, ops=self.ops)
+        data = self.dataset
+        return Classifier(self.model, self.config["model"], data.normalization, data.class_names)
+
+    def rival(self, name: str) -> Experiment:
+        """The same experiment with another backend: the same weights and batches."""
+        node = self.config["backend"]
+        plain = {"name": name, "num_threads": node["num_threads"], "ops": {}, "layers": {}}
+        return Experiment({**self.config, "backend": plain})
+
+    @cached_property
+    def loss(self) -> Loss:
+        """Of scores and labels."""
+        return bind(self.config["loss"], "loss")
+
+    @cached_property
+    def state(self) -> TrainingState:
+        """The training, at its beginning or where ``resume`` goes on."""
+        optimizer = build(self.config["optimizer"], "optimizer", ops=self.ops)
+        average = build(self.config["average"], "average")
+        state = TrainingState(self.model, optimizer, average, self.batches)
+        if self.config["resume"] is not None and self.checkpoint is not None:
+            try:
+                state.restore(self.checkpoint.arrays, self.checkpoint.words["training"])
+            except ValueError as error:
+                raise UserError(f"resume={self.config['resume']}: {error}") from error
+        return state
+
+    @cached_property
+    def fit(self) -> partial[Iterator[tuple[int, dict[str, float]]]]:
+        """The training loop, everything but the state and the data bound to it."""
+        return bind(
+            self.config["trainer"],
+            "trainer",
+            schedule=bind(self.config["schedule"], "schedule"),
+            augmentation=build(self.config["augment"], "augment"),
+            loss=self.loss,
+            clock=self.clock,
+        )
+
+    @cached_property
+    def keeper(self) -> Keeper:
+        """What writes the run's checkpoints."""
+        node, data = self.config["checkpoints"], self.dataset
+        keeper: Keeper = bind_to(
+            Keeper,
+            node,
+            "checkpoints",
+            config=self.config,
+            class_names=data.class_names,
+            normalization=data.normalization.arrays(),
+        )()
+        if self.config["resume"] is not None and self.checkpoint is not None:
+            keeper.go_on(self.checkpoint)
+        return keeper

@@ -1,0 +1,45 @@
+"""Training: the loop, what changes in it, and how well a network does.
+
+    loop.py         `fit`, a generator of ``(step, metrics)``: what happens in which order
+    state.py        everything that a training changes, as arrays to be kept and gone on with
+    limits.py       when it ends before its last epoch
+    evaluation.py   accuracy and loss of a network on a part of the data
+
+Nothing here knows a tracker, a configuration or a terminal.
+"""
+
+from convexp.training.evaluation import (
+    Evaluation,
+    Indices,
+    Loss,
+    assess,
+    evaluate,
+    predict,
+)
+from convexp.training.limits import Limits
+from convexp.training.loop import (
+    DivergedError,
+    OnDivergence,
+    Schedule,
+    fit,
+    loss_and_gradients,
+    shuffled_batches,
+)
+from convexp.training.state import TrainingState
+
+__all__ = [
+    "DivergedError",
+    "Evaluation",
+    "Indices",
+    "Limits",
+    "Loss",
+    "OnDivergence",
+    "Schedule",
+    "TrainingState",
+    "assess",
+    "evaluate",
+    "fit",
+    "loss_and_gradients",
+    "predict",
+    "shuffled_batches",
+]

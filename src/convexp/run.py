@@ -152,7 +152,8 @@ class Experiment:
     def classifier(self) -> Classifier:
         """The network with what it takes to use it without this experiment."""
         data = self.dataset
-        return Classifier(self.model, self.config["model"], data.mean, data.class_names)
+        node = self.config["model"]
+        return Classifier(self.model, node, data.normalization, data.class_names)
 
     def rival(self, name: str) -> Experiment:
         """The same experiment with another backend: the same weights and batches."""

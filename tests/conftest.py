@@ -79,7 +79,7 @@ def tiny() -> Dataset:
         num_classes=4,
         noise=20.0,
         seed=0,
-        subtract_mean=True,
+        normalization="mean_image",
     )
 
 

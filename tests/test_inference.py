@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from convexp import inference
 from convexp.config import build
-from convexp.datasets import Dataset
+from convexp.datasets import Dataset, Normalization
 from convexp.errors import UserError
 from convexp.inference import Classifier, softmax
 from convexp.ops import Ops
@@ -45,7 +46,7 @@ def classifier(dataset: Dataset, name: str = "three_layer") -> Classifier:
     )
     x, _ = dataset.batch(dataset.train, slice(None), model.dtype)
     model.forward(x, train=True)
-    return Classifier(model, node, dataset.mean, dataset.class_names)
+    return Classifier(model, node, dataset.normalization, dataset.class_names)
 
 
 @pytest.mark.parametrize("name", NODES)
@@ -60,6 +61,33 @@ def test_a_network_comes_back_as_it_was_kept(tmp_path: Path, tiny: Dataset, name
     assert naive.model.ops is load("naive")
     found = naive.predict(tiny.test.images).probabilities
     np.testing.assert_allclose(found, expected.probabilities, rtol=1e-4, atol=1e-6)
+
+
+def test_images_are_normalized_as_in_training(tmp_path: Path, tiny: Dataset) -> None:
+    plain = classifier(tiny)
+    channels = Normalization.of(tiny.train.images, "channels")
+    kept = replace(plain, normalization=channels)
+    kept.save(tmp_path)
+    scores = plain.model.predict(channels.apply(tiny.test.images, plain.model.dtype))
+    back = Classifier.from_folder(tmp_path)
+    np.testing.assert_array_equal(back.normalization.mean, channels.mean)
+    np.testing.assert_array_equal(back.normalization.std, channels.std)
+    for one in (kept, back):
+        found = one.predict(tiny.test.images).probabilities
+        np.testing.assert_allclose(found, softmax(scores), rtol=1e-5)
+    assert not np.allclose(found, plain.predict(tiny.test.images).probabilities)
+
+
+def test_a_folder_without_a_standard_deviation_divides_by_nothing(
+    tmp_path: Path, tiny: Dataset
+) -> None:
+    kept = classifier(tiny)
+    kept.save(tmp_path)
+    (tmp_path / "std.npy").unlink()
+    back = Classifier.from_folder(tmp_path)
+    np.testing.assert_array_equal(back.normalization.std, np.ones(tiny.input_shape))
+    expected = kept.predict(tiny.test.images).probabilities
+    np.testing.assert_array_equal(back.predict(tiny.test.images).probabilities, expected)
 
 
 @pytest.mark.parametrize("name", NODES)
@@ -142,6 +170,10 @@ def test_what_is_no_such_folder_is_one_sentence(tmp_path: Path, tiny: Dataset) -
     with pytest.raises(UserError, match=r"holds no network that can be read: .*network\.json"):
         Classifier.from_folder(tmp_path)
     classifier(tiny).save(tmp_path)
+    np.save(tmp_path / "std.npy", np.zeros(tiny.input_shape))
+    with pytest.raises(UserError, match="no network that can be read: the std must be finite"):
+        Classifier.from_folder(tmp_path)
+    classifier(tiny).save(tmp_path)
     with pytest.raises(UserError, match="no backend 'fsat'; did you mean 'fast'"):
         Classifier.from_folder(tmp_path, backend="fsat")
 
@@ -164,5 +196,5 @@ def test_a_model_of_somebody_s_own_names_who_brings_it(
     distribute(tmp_path, "nets", "", code="")
     (tmp_path / "nets-1.0.dist-info" / "RECORD").write_text("nets.py,,\n")
     monkeypatch.syspath_prepend(tmp_path)
-    own = Classifier(kept.model, {"_target_": "nets.mine"}, kept.mean, kept.class_names)
+    own = Classifier(kept.model, {"_target_": "nets.mine"}, kept.normalization, kept.class_names)
     assert own.requirements[2:] == ["nets==1.0"]

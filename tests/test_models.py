@@ -166,7 +166,9 @@ def test_he_weights_keep_the_size_of_what_goes_through(ops: Ops) -> None:
 
 
 def test_conv_net_learns_digits() -> None:
-    data = digits(num_train=300, num_val=100, num_test=0, subtract_mean=True, shuffle_seed=0)
+    data = digits(
+        num_train=300, num_val=100, num_test=0, normalization="mean_image", shuffle_seed=0
+    )
     model = staged(load("fast"), stages=[[8], [16]], dtype="float32", input_shape=data.input_shape)
     steps = fit(
         model,

@@ -3,7 +3,7 @@
 A checkpoint is a NumPy archive without pickles, written whole or not at all. Its arrays:
 
     model/<layer>.<name>       the weights and running averages as they stand
-    kept/<layer>.<name>        those that the training would end with: of the best epoch, or the last
+    kept/<layer>.<name>        those to end with: of the best epoch, or of the last
     optimizer/..., average/... what the optimizer and the average of the weights remember
     history/<metric>           what was recorded so far, ``(n, 2)``: step and value
     normalization/...          what is subtracted from each image, and what it is divided by

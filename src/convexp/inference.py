@@ -1,11 +1,12 @@
 """A trained network as something to be used: images in, classes out.
 
 `Classifier` needs neither the data set nor the configuration that the network was trained with;
-it is kept in a folder of three files and found again there:
+it is kept in a folder of four files and found again there:
 
     network.json    the node of the model, the shape of an image, the names of the classes
     weights.npz     the arrays of `convexp.models.Network.snapshot`
-    mean.npy        the image to be subtracted, float64 ``(C, H, W)``
+    mean.npy        what is subtracted from an image, float64 ``(C, H, W)``
+    std.npy         what it is then divided by, likewise; where it is missing, by nothing
 
 A network that MLflow has kept (`convexp.tracking.model`) is such a folder, too. Its code is
 imported by the name that ``network.json`` gives, so a folder is as trustworthy as its sender.
@@ -27,6 +28,7 @@ import numpy.typing as npt
 
 import convexp
 from convexp.config import TARGET, build
+from convexp.datasets import Normalization
 from convexp.datasets.dataset import Images, Labels
 from convexp.errors import UserError
 from convexp.models import Network
@@ -37,7 +39,7 @@ from convexp.threads import one_pool
 
 logger = logging.getLogger(__name__)
 
-NETWORK, WEIGHTS, MEAN = "network.json", "weights.npz", "mean.npy"
+NETWORK, WEIGHTS, MEAN, STD = "network.json", "weights.npz", "mean.npy", "std.npy"
 
 PREFERRED, REFERENCE = "fast", "naive"
 """The backend that a network is used with, and the one where that cannot be loaded."""
@@ -68,21 +70,21 @@ class Classifier:
     Args:
         model: the network.
         node: the configuration that it was built from, ``_target_`` and sizes.
-        mean: float64 ``(C, H, W)``, what is subtracted from each image.
+        normalization: of images, the one that the network was trained with.
         class_names: the names of the classes, in the order of the scores.
         num_threads: threads of the kernels; None for one a processor.
     """
 
     model: Network
     node: Mapping[str, Any]
-    mean: npt.NDArray[np.float64]
+    normalization: Normalization
     class_names: tuple[str, ...]
     num_threads: int | None = None
 
     @property
     def input_shape(self) -> Shape:
         """``(C, H, W)`` of an image."""
-        return self.mean.shape
+        return self.normalization.shape
 
     @property
     def requirements(self) -> list[str]:
@@ -118,12 +120,10 @@ class Classifier:
         return Prediction(labels, names, softmax(scores).astype(np.float32))
 
     def _scores(self, images: Images) -> Array:
-        x = images.astype(self.model.dtype, order="C")
-        x -= self.mean.astype(x.dtype)
-        return self.model.predict(x)
+        return self.model.predict(self.normalization.apply(images, self.model.dtype))
 
     def save(self, folder: Path) -> None:
-        """Write the three files; `from_folder` reads them.
+        """Write the four files; `from_folder` reads them.
 
         Args:
             folder: where to; made if it does not exist.
@@ -138,7 +138,8 @@ class Classifier:
         text = json.dumps(network, indent=2, ensure_ascii=False) + "\n"
         (folder / NETWORK).write_text(text, encoding="utf-8")
         np.savez(folder / WEIGHTS, allow_pickle=False, **self.model.snapshot())
-        np.save(folder / MEAN, self.mean, allow_pickle=False)
+        np.save(folder / MEAN, self.normalization.mean, allow_pickle=False)
+        np.save(folder / STD, self.normalization.std, allow_pickle=False)
 
     @classmethod
     def from_folder(
@@ -147,7 +148,7 @@ class Classifier:
         """The network that `save` has written.
 
         Args:
-            folder: where the three files are.
+            folder: where the four files are.
             backend: what it computes with, whatever it was trained with; None for ``fast``, or
                 ``naive`` where that cannot be loaded.
             num_threads: threads of the kernels; None for one a processor.
@@ -159,6 +160,10 @@ class Classifier:
         try:
             network = json.loads((folder / NETWORK).read_text(encoding="utf-8"))
             mean = np.load(folder / MEAN, allow_pickle=False)
+            # Older folders have none: their images were not divided.
+            known = (folder / STD).exists()
+            std = np.load(folder / STD, allow_pickle=False) if known else np.ones_like(mean)
+            normalization = Normalization(mean, std)
             with np.load(folder / WEIGHTS, allow_pickle=False) as file:
                 weights = dict(file)
         except (OSError, ValueError) as error:
@@ -174,7 +179,7 @@ class Classifier:
         )
         _check_fit(model, weights, folder)
         model.restore(weights)
-        return cls(model, network["model"], mean, names, num_threads)
+        return cls(model, network["model"], normalization, names, num_threads)
 
 
 def softmax(scores: Array) -> Array:

@@ -136,7 +136,7 @@ def test_a_case_that_is_run_once_tells_its_figures(short: Effort) -> None:
         "_target_": "convexp.datasets.synthetic",
         **dict.fromkeys(("num_train", "num_val", "num_test"), 20),
         **{"channels": 1, "height": 8, "width": 8, "num_classes": 2},
-        **{"noise": 1.0, "seed": 0, "subtract_mean": True},
+        **{"noise": 1.0, "seed": 0, "normalization": "mean_image"},
     }
     epoch = Case(
         name="epoch/tiny",
@@ -165,7 +165,7 @@ def test_a_data_set_that_is_not_there_is_not_fetched(short: Effort, tmp_path: An
         "_target_": "convexp.datasets.cifar10",
         "root": str(tmp_path),
         **{"num_train": None, "num_val": 10, "num_test": 10},
-        **{"subtract_mean": True, "download": True},
+        **{"normalization": "mean_image", "download": True},
     }
     case = Case(name="epoch/none", kind="epoch", values={"dataset": dataset}, once=True)
     (failure,) = found(case, NAIVE, effort=short).values()

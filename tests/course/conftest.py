@@ -36,7 +36,7 @@ def synthetic_data() -> dict[str, np.ndarray]:
         num_classes=10,
         noise=60.0,
         seed=0,
-        subtract_mean=True,
+        normalization="mean_image",
     )
     data = {}
     for name in ("train", "val"):

@@ -14,8 +14,8 @@ def twenty(monkeypatch):
     """20 + 5 images in place of CIFAR-10; where they were asked for is noted."""
     asked = []
 
-    def pretend(*, root, num_train, num_val, num_test, subtract_mean, download):
-        assert (num_train, num_val, subtract_mean, download) == (None, 0, False, False)
+    def pretend(*, root, num_train, num_val, num_test, normalization, download):
+        assert (num_train, num_val, normalization, download) == (None, 0, "none", False)
         asked.append(root)
         return synthetic(
             num_train=20,
@@ -27,7 +27,7 @@ def twenty(monkeypatch):
             num_classes=2,
             noise=30.0,
             seed=0,
-            subtract_mean=False,
+            normalization="none",
         )
 
     monkeypatch.setattr(data_utils, "cifar10", pretend)

@@ -22,7 +22,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from convexp.config import build
-from convexp.datasets import _cifar10, cifar10, fetch_cifar10
+from convexp.datasets import Normalization, _cifar10, cifar10, fetch_cifar10
 
 A_FILE = 20  # images, in place of 10,000
 NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -31,7 +31,7 @@ VALUES = {
     "num_train": 90,
     "num_val": 10,
     "num_test": 15,
-    "subtract_mean": True,
+    "normalization": "mean_image",
     "download": False,
 }
 
@@ -137,7 +137,9 @@ def test_the_parts_are_the_first_and_the_last_images(root, images, labels):
         np.testing.assert_array_equal(split.images, images[part])
         np.testing.assert_array_equal(split.labels, labels[part])
     assert dataset.class_names == tuple(NAMES)
-    np.testing.assert_array_equal(dataset.mean, images[:90].astype(float).mean(axis=0))
+    np.testing.assert_array_equal(
+        dataset.normalization.mean, images[:90].astype(float).mean(axis=0)
+    )
 
 
 def test_parts_may_cross_files_and_leave_images_out(root, images):
@@ -152,7 +154,8 @@ def test_null_trains_on_all_that_remain_and_other_parts_may_be_empty(root):
 
 
 def test_without_subtraction_the_mean_is_zero(root):
-    assert not cifar10(**VALUES | {"root": str(root), "subtract_mean": False}).mean.any()
+    dataset = cifar10(**VALUES | {"root": str(root), "normalization": "none"})
+    assert not dataset.normalization.mean.any()
 
 
 @pytest.mark.parametrize(
@@ -604,8 +607,15 @@ def test_the_first_real_images_are_the_known_ones(real):
 @pytest.mark.cifar10
 def test_the_real_mean_colour_is_the_published_one(real):
     # Over all 50,000 images it is (0.4914, 0.4822, 0.4465) in units of white.
-    colour = real.mean.mean(axis=(1, 2)) / 255
+    colour = real.normalization.mean.mean(axis=(1, 2)) / 255
     np.testing.assert_allclose(colour, [0.4914, 0.4822, 0.4465], atol=5e-4)
+
+
+@pytest.mark.cifar10
+def test_the_real_spread_of_the_colours_is_the_published_one(real):
+    # Over all 50,000 images it is (0.2470, 0.2435, 0.2616) in units of white.
+    found = Normalization.of(real.train.images, "channels")
+    np.testing.assert_allclose(found.std[:, 0, 0] / 255, [0.2470, 0.2435, 0.2616], atol=5e-4)
 
 
 @pytest.mark.cifar10

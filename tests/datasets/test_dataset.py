@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from convexp.config import build
-from convexp.datasets import Dataset, Split
-from convexp.datasets.dataset import mean_image, partition
+from convexp.datasets import Dataset, Normalization, Split
+from convexp.datasets.dataset import partition
 
 
 def make_split(size: int = 6, shape: tuple[int, int, int] = (2, 3, 4), seed: int = 0) -> Split:
@@ -27,7 +27,7 @@ def make_dataset(**changes: object) -> Dataset:
         "train": train,
         "val": make_split(2, seed=1),
         "test": make_split(0),
-        "mean": mean_image(train, subtract_mean=True),
+        "normalization": Normalization.of(train.images, "mean_image"),
         "class_names": ("a", "b", "c"),
         "source": "made up",
     }
@@ -94,8 +94,10 @@ def test_the_digest_tells_splits_apart():
         ({"class_names": ("a", "b")}, "2 class names.*go up to 2"),
         ({"class_names": ("a", "b", "a")}, r"different names, not \('a', 'b', 'a'\)"),
         ({"class_names": ("a", "", "b")}, "different names"),
-        ({"mean": np.zeros((3, 4))}, r"mean image.*\(2, 3, 4\).*\(3, 4\)"),
-        ({"mean": np.zeros((2, 3, 4), np.float32)}, "float64.*float32"),
+        (
+            {"normalization": Normalization(np.zeros((2, 4, 3)), np.ones((2, 4, 3)))},
+            r"normalization of tiny.*\(2, 3, 4\).*\(2, 4, 3\)",
+        ),
     ],
 )
 def test_a_dataset_refuses_parts_that_do_not_fit(changes, message):
@@ -160,7 +162,7 @@ def test_a_batch_refuses_other_dtypes_and_indices(indices, dtype, message):
 
 def test_without_subtraction_a_batch_holds_the_grey_values():
     split = make_split()
-    dataset = make_dataset(mean=mean_image(split, subtract_mean=False))
+    dataset = make_dataset(normalization=Normalization.of(split.images, "none"))
     x, _ = dataset.batch(dataset.train, slice(None), np.float32)
     np.testing.assert_array_equal(x, split.images)
 
@@ -179,20 +181,12 @@ def peak_bytes(action) -> int:
 
 def test_a_float32_batch_needs_no_float64_and_no_copy_of_the_split():
     train = make_split(4000, (3, 16, 16))
-    dataset = make_dataset(train=train, val=train, test=train, mean=np.zeros((3, 16, 16)))
+    nothing = Normalization.of(train.images, "none")
+    dataset = make_dataset(train=train, val=train, test=train, normalization=nothing)
     indices = np.arange(1000)
     values = len(indices) * 3 * 16 * 16
     peak = peak_bytes(lambda: dataset.batch(train, indices, np.float32))
     assert peak < 1.1 * values * (1 + 4)  # its uint8 and its float32 values
-
-
-def test_the_mean_image_is_exact_and_needs_no_float_copy():
-    train = make_split(4000, (3, 16, 16))
-    peak = peak_bytes(lambda: mean_image(train, subtract_mean=True))
-    assert peak < 0.1 * train.images.nbytes
-    mean = mean_image(train, subtract_mean=True)
-    assert mean.dtype == np.float64
-    np.testing.assert_array_equal(mean, train.images.astype(np.float64).mean(axis=0))
 
 
 # ------------------------------------------------------------------- partition

@@ -13,7 +13,7 @@ VALUES = {
     "num_train": None,
     "num_val": 200,
     "num_test": 300,
-    "subtract_mean": True,
+    "normalization": "mean_image",
     "shuffle_seed": 0,
 }
 
@@ -87,7 +87,7 @@ def test_the_mean_is_the_training_parts():
     dataset = digits(**VALUES)
     x, _ = dataset.batch(dataset.train, slice(None), np.float64)
     np.testing.assert_allclose(x.mean(axis=0), 0, atol=1e-10)
-    assert not digits(**VALUES | {"subtract_mean": False}).mean.any()
+    assert not digits(**VALUES | {"normalization": "none"}).normalization.mean.any()
 
 
 def test_too_many_are_refused():

@@ -13,7 +13,7 @@ VALUES = {
     "num_classes": 7,
     "noise": 32.0,
     "seed": 0,
-    "subtract_mean": True,
+    "normalization": "mean_image",
 }
 
 
@@ -85,10 +85,10 @@ def test_the_mean_is_the_training_parts():
     dataset = synthetic(**VALUES)
     x, _ = dataset.batch(dataset.train, slice(None), np.float64)
     np.testing.assert_allclose(x.mean(axis=0), 0, atol=1e-10)
-    assert not synthetic(**VALUES | {"subtract_mean": False}).mean.any()
+    assert not synthetic(**VALUES | {"normalization": "none"}).normalization.mean.any()
 
 
-@pytest.mark.parametrize("name", [name for name in VALUES if name != "subtract_mean"])
+@pytest.mark.parametrize("name", [name for name in VALUES if name != "normalization"])
 def test_numbers_that_are_too_small_are_named(name):
     with pytest.raises(ValueError, match=f"^{name} must be at least [01], not -1$"):
         synthetic(**VALUES | {name: -1})

@@ -30,7 +30,7 @@ dataset = synthetic(
     num_classes=2,
     noise=1.0,
     seed=0,
-    subtract_mean=False,
+    normalization="none",
 )
 store = MlflowStore(
     uri=uri, experiment="exp", run_name=name, log_model=False, register=None, alias=None

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from convexp.datasets import Split, cifar10
-from convexp.datasets.dataset import mean_image
+from convexp.datasets import Normalization, Split, cifar10
 
 
 def get_CIFAR10_data(  # noqa: N802  # the course's name
@@ -46,7 +45,7 @@ def get_CIFAR10_data(  # noqa: N802  # the course's name
         num_train=None,
         num_val=0,
         num_test=num_test,
-        subtract_mean=False,
+        normalization="none",
         download=False,
     )
     both = dataset.train
@@ -57,9 +56,8 @@ def get_CIFAR10_data(  # noqa: N802  # the course's name
         )
     parts = slice(num_training), slice(num_training, num_training + num_validation)
     train, val = (Split(both.images[part], both.labels[part]) for part in parts)
-    dataset = replace(
-        dataset, train=train, val=val, mean=mean_image(train, subtract_mean=subtract_mean)
-    )
+    normalization = Normalization.of(train.images, "mean_image" if subtract_mean else "none")
+    dataset = replace(dataset, train=train, val=val, normalization=normalization)
     data: dict[str, npt.NDArray[Any]] = {}
     for name, split in (("train", train), ("val", val), ("test", dataset.test)):
         data[f"X_{name}"], data[f"y_{name}"] = dataset.batch(split, slice(None), np.float64)

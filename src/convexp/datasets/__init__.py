@@ -1,6 +1,7 @@
 """Labelled images, in memory as uint8 until a batch is cut.
 
-    dataset.py      Split, Dataset, and what the sources share: cutting into parts, the mean image
+    dataset.py      Split, Dataset, and what the sources share: cutting into parts
+    normalization.py  from bytes to what a network computes with
     _digits.py      scikit-learn's 8x8 handwritten digits: embedded, runs offline
     _cifar10.py     CIFAR-10, from a folder or downloaded; checked before it is unpickled
     _synthetic.py   learnable images of any shape
@@ -15,5 +16,6 @@ from convexp.datasets._cifar10 import cifar10, fetch_cifar10
 from convexp.datasets._digits import digits
 from convexp.datasets._synthetic import synthetic
 from convexp.datasets.dataset import Dataset, Split
+from convexp.datasets.normalization import Normalization
 
-__all__ = ["Dataset", "Split", "cifar10", "digits", "fetch_cifar10", "synthetic"]
+__all__ = ["Dataset", "Normalization", "Split", "cifar10", "digits", "fetch_cifar10", "synthetic"]

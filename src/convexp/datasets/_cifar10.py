@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from pydantic import NonNegativeInt, PositiveInt
 
-from convexp.datasets.dataset import Dataset, Images, Split, mean_image, partition
+from convexp.datasets.dataset import Dataset, Images, Split, partition
+from convexp.datasets.normalization import Kind, Normalization
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 ARCHIVE = "cifar-10-python.tar.gz"
@@ -51,7 +52,7 @@ def cifar10(
     num_train: PositiveInt | None,
     num_val: NonNegativeInt,
     num_test: NonNegativeInt,
-    subtract_mean: bool,
+    normalization: Kind,
     download: bool,
 ) -> Dataset:
     """Photographs of ten kinds of things as images ``(3, 32, 32)``.
@@ -65,7 +66,8 @@ def cifar10(
             ``num_val`` leaves.
         num_val: how many to choose by, the last of the 50,000.
         num_test: how many to test on, the first of the 10,000.
-        subtract_mean: centre batches by the mean image of those to train on.
+        normalization: of batches, by those to train on: ``mean_image``, ``channels`` or ``none``
+            (`convexp.datasets.Normalization.of`).
         download: fetch the files if some are missing.
 
     Raises:
@@ -89,7 +91,7 @@ def cifar10(
         train=train,
         val=val,
         test=test,
-        mean=mean_image(train, subtract_mean=subtract_mean),
+        normalization=Normalization.of(train.images, normalization),
         class_names=tuple(name.decode("ascii") for name in names),
         source=URL,
     )

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import NonNegativeInt, PositiveInt
 
-from convexp.datasets.dataset import Dataset, Split, mean_image, partition
+from convexp.datasets.dataset import Dataset, Split, partition
+from convexp.datasets.normalization import Kind, Normalization
 
 
 def digits(
@@ -17,7 +18,7 @@ def digits(
     num_train: PositiveInt | None,
     num_val: NonNegativeInt,
     num_test: NonNegativeInt,
-    subtract_mean: bool,
+    normalization: Kind,
     shuffle_seed: NonNegativeInt | None,
 ) -> Dataset:
     """Digits of 43 writers as images ``(1, 8, 8)``.
@@ -26,7 +27,8 @@ def digits(
         num_train: how many images to train on, from the first; None takes all that remain.
         num_val: how many to choose by, just before those for the test.
         num_test: how many to test on, from the end.
-        subtract_mean: centre batches by the mean image of those to train on.
+        normalization: of batches, by those to train on: ``mean_image``, ``channels`` or ``none``
+            (`convexp.datasets.Normalization.of`).
         shuffle_seed: puts the images in another order before they are cut into parts; None leaves
             them as they come, writer after writer, so that the test is on other writers.
 
@@ -52,7 +54,7 @@ def digits(
         train=train_split,
         val=Split(images[val], labels[val]),
         test=Split(images[test], labels[test]),
-        mean=mean_image(train_split, subtract_mean=subtract_mean),
+        normalization=Normalization.of(train_split.images, normalization),
         class_names=tuple("0123456789"),
         source="sklearn.datasets.load_digits",
     )

@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 
-from convexp.datasets.dataset import Dataset, Images, Split, at_least, mean_image
+from convexp.datasets.dataset import Dataset, Images, Split, at_least
+from convexp.datasets.normalization import Kind, Normalization
 
 _CELLS = 4
 """A prototype has so many blocks along each axis, where the image has so many pixels."""
@@ -26,7 +27,7 @@ def synthetic(
     num_classes: PositiveInt,
     noise: NonNegativeFloat,
     seed: NonNegativeInt,
-    subtract_mean: bool,
+    normalization: Kind,
 ) -> Dataset:
     """Noisy copies of one blocky prototype a class, as images ``(channels, height, width)``.
 
@@ -43,7 +44,8 @@ def synthetic(
         num_classes: how many prototypes.
         noise: standard deviation of what is added to a prototype, where white is 255.
         seed: where everything random comes from.
-        subtract_mean: centre batches by the mean image of those to train on.
+        normalization: of batches, by those to train on: ``mean_image``, ``channels`` or ``none``
+            (`convexp.datasets.Normalization.of`).
 
     Raises:
         ValueError: a number is too small.
@@ -72,7 +74,7 @@ def synthetic(
         train=train,
         val=val,
         test=test,
-        mean=mean_image(train, subtract_mean=subtract_mean),
+        normalization=Normalization.of(train.images, normalization),
         class_names=tuple(f"class {label}" for label in range(num_classes)),
         source=f"convexp.datasets.synthetic, seed {seed}",
     )

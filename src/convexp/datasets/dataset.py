@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from convexp.datasets.normalization import Normalization
+
 Images = npt.NDArray[np.uint8]
 """Images as they are stored, ``(N, C, H, W)``, grey or colour values 0..255."""
 
@@ -76,19 +78,19 @@ class Dataset:
         train: the part to learn from, at least one image.
         val: the part to choose by.
         test: the part to look at once.
-        mean: float64, ``(C, H, W)``, what `batch` subtracts: the mean image of ``train``, or zeros.
+        normalization: what `batch` applies, made of ``train``.
         class_names: the classes' names, in the order of the labels; no two are the same.
         source: where the images come from, in words or as a URL.
 
     Raises:
-        ValueError: the parts do not fit each other, the mean or the class names.
+        ValueError: the parts do not fit each other, the normalization or the class names.
     """
 
     name: str
     train: Split
     val: Split
     test: Split
-    mean: npt.NDArray[np.float64]
+    normalization: Normalization
     class_names: tuple[str, ...]
     source: str
 
@@ -110,10 +112,10 @@ class Dataset:
             raise ValueError(
                 f"the classes of {self.name} must have different names, not {self.class_names}"
             )
-        if self.mean.dtype != np.float64 or self.mean.shape != self.input_shape:
+        if self.normalization.shape != self.input_shape:
             raise ValueError(
-                f"the mean image of {self.name} must be float64 of the shape {self.input_shape}, "
-                f"not {self.mean.dtype} of the shape {self.mean.shape}"
+                f"the normalization of {self.name} must be of the shape {self.input_shape}, "
+                f"not {self.normalization.shape}"
             )
 
     @property
@@ -136,16 +138,13 @@ class Dataset:
             dtype: float32 or float64.
 
         Returns:
-            ``x`` of shape ``(n, C, H, W)``, C-contiguous, the mean image subtracted; and the
-            labels ``y``, int64 ``(n,)``. Both are the caller's own.
+            ``x`` of shape ``(n, C, H, W)``, C-contiguous, normalized; and the labels ``y``,
+            int64 ``(n,)``. Both are the caller's own.
 
         Raises:
             ValueError: the dtype or the indices are of another kind.
             IndexError: an index is beyond the split.
         """
-        dtype = np.dtype(dtype)
-        if dtype not in (np.float32, np.float64):
-            raise ValueError(f"a batch is cut in float32 or float64, not in {dtype}")
         if not isinstance(indices, slice):
             indices = np.asarray(indices)
             if indices.size == 0:
@@ -155,8 +154,7 @@ class Dataset:
                     "indices must be a list of integers or a slice, "
                     f"not {indices.dtype} of the shape {indices.shape}"
                 )
-        x = split.images[indices].astype(dtype, order="C")
-        x -= self.mean.astype(dtype)
+        x = self.normalization.apply(split.images[indices], dtype)
         return x, split.labels[indices].copy()
 
 
@@ -209,20 +207,6 @@ def at_least(least: int, name: str, value: int | None) -> int:
     if value is None or value < least:
         raise ValueError(f"{name} must be at least {least}, not {value}")
     return value
-
-
-def mean_image(train: Split, *, subtract_mean: bool) -> npt.NDArray[np.float64]:
-    """What batches are to be centred by: ``(C, H, W)``.
-
-    Args:
-        train: the images to train on.
-        subtract_mean: False gives zeros, the mean image of nothing.
-    """
-    if not subtract_mean or not len(train):
-        return np.zeros(train.images.shape[1:])
-    # A sum of integers is exact, and unlike a float mean it needs no float copy of the images.
-    total: npt.NDArray[np.uint64] = train.images.sum(axis=0, dtype=np.uint64)
-    return total / np.float64(len(train))
 
 
 def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -47,9 +47,8 @@ class Add(Join):
     def __init__(self, input_shapes: Sequence[Shape]) -> None:
         super().__init__(input_shapes, input_shapes[0])
         if len(set(input_shapes)) > 1:
-            raise ValueError(
-                f"what is added must be of one shape, not {', '.join(map(str, input_shapes))}"
-            )
+            shapes = ", ".join(map(str, input_shapes))
+            raise ValueError(f"what is added must be of one shape, not {shapes}")
 
     def forward(self, x: tuple[Array, ...], *, train: bool) -> tuple[Array, int]:
         y = x[0] + x[1]

@@ -156,9 +156,8 @@ class Network:
         for name, layer in self.layers.items():
             source = self._take(name, outputs)
             layer.prepare(source)
-            state |= (
-                {f"{name}.{k}": a.copy() for k, a in layer.state.items()} if name in wanted else {}
-            )
+            if name in wanted:
+                state |= {f"{name}.{key}": array.copy() for key, array in layer.state.items()}
             if self.unit_variance and "w" in layer.parameters:
                 outputs[name] = unit_variance(layer, source)
             else:

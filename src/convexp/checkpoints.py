@@ -28,6 +28,7 @@ from typing import Any, Self
 import numpy as np
 from pydantic import NonNegativeFloat
 
+from convexp.datasets import Normalization
 from convexp.errors import UserError
 from convexp.files import write_whole
 from convexp.models import Network
@@ -158,7 +159,7 @@ class Keeper:
         minutes: at least between two of them, but for the first and the last.
         config: the resolved configuration of the run.
         class_names: of the data set.
-        normalization: of the data set, `convexp.datasets.Normalization.arrays`.
+        normalization: of the data set.
 
     Attributes:
         history: ``(step, value)`` pairs of each metric, kept in the checkpoints.
@@ -171,13 +172,14 @@ class Keeper:
         minutes: NonNegativeFloat,
         config: Mapping[str, Any],
         class_names: tuple[str, ...],
-        normalization: Mapping[str, Array],
+        normalization: Normalization,
     ) -> None:
         self.folder = None if folder is None else Path(folder)
         self.seconds = 60 * minutes
         self.history: History = defaultdict(list)
         self._words = {"config": dict(config), "class_names": list(class_names)}
-        self._normalization = {f"normalization/{n}": array for n, array in normalization.items()}
+        mean, std = normalization.mean, normalization.std
+        self._normalization = {"normalization/mean": mean, "normalization/std": std}
         self._run_id: str | None = None
         self._written = float("-inf")
         self._stem = f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{secrets.token_hex(4)}"

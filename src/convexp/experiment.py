@@ -210,7 +210,7 @@ class Experiment:
             "checkpoints",
             config=self.config,
             class_names=data.class_names,
-            normalization=data.normalization.arrays(),
+            normalization=data.normalization,
         )()
         if self.config["resume"] is not None and self.checkpoint is not None:
             keeper.go_on(self.checkpoint)

@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 import convexp
+from convexp.checkpoints import Checkpoint
 from convexp.config import TARGET, build
 from convexp.datasets import Normalization
 from convexp.datasets.dataset import Images, Labels
@@ -36,6 +37,7 @@ from convexp.ops import Ops
 from convexp.ops.shapes import Array, Shape
 from convexp.plugins import load
 from convexp.threads import one_pool
+from convexp.training.state import check_fit, part
 
 logger = logging.getLogger(__name__)
 
@@ -177,9 +179,39 @@ class Classifier:
             ops=_preferred() if backend is None else load(backend),
             rng=np.random.default_rng(0),  # its draws are overwritten
         )
-        _check_fit(model, weights, folder)
+        try:
+            check_fit(model, weights)
+        except ValueError as error:
+            raise UserError(f"{folder} holds no network that fits together: {error}") from error
         model.restore(weights)
         return cls(model, network["model"], normalization, names, num_threads)
+
+    @classmethod
+    def from_checkpoint(
+        cls, checkpoint: Checkpoint, *, ops: Ops, num_threads: int | None = None
+    ) -> Self:
+        """The network that a training would have ended with.
+
+        Args:
+            checkpoint: of the training.
+            ops: the table that it is to compute with.
+            num_threads: threads of the kernels; None for one a processor.
+
+        Raises:
+            UserError: the network cannot be built, or the weights are not its.
+        """
+        node, names = checkpoint.config["model"], tuple(checkpoint.words["class_names"])
+        normalization = Normalization(**part(checkpoint.arrays, "normalization"))
+        model: Network = build(
+            node,
+            "model",
+            input_shape=normalization.shape,
+            num_classes=len(names),
+            ops=ops,
+            rng=np.random.default_rng(0),  # its draws are overwritten
+        )
+        checkpoint.fill(model)
+        return cls(model, node, normalization, names, num_threads)
 
 
 def softmax(scores: Array) -> Array:
@@ -194,17 +226,6 @@ def _preferred() -> Ops:
     except UserError as error:
         logger.warning("%s; the network is used with backend '%s'", error, REFERENCE)
         return load(REFERENCE)
-
-
-def _check_fit(model: Network, weights: Mapping[str, Array], folder: Path) -> None:
-    own = {name: array.shape for name, array in (model.parameters | model.state).items()}
-    kept = {name: array.shape for name, array in weights.items()}
-    if own != kept:
-        wrong = next(n for n in sorted(own | kept) if own.get(n) != kept.get(n))
-        raise UserError(
-            f"the weights in {folder} are not of the network beside them: {wrong} is "
-            f"{kept.get(wrong, 'missing')} where the network has {own.get(wrong, 'nothing')}"
-        )
 
 
 class _Served:

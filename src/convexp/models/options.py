@@ -51,10 +51,5 @@ def initializer(init: Init, weight_scale: PositiveFloat) -> Initializer:
     """
     if init == "normal":
         return partial(normal, scale=weight_scale)
-    return {
-        "he": he,
-        "xavier": xavier,
-        "lecun": lecun,
-        "orthogonal": orthogonal,
-        "lsuv": orthogonal,
-    }[init]
+    drawn = {"he": he, "xavier": xavier, "lecun": lecun}
+    return drawn.get(init, orthogonal)

@@ -8,7 +8,7 @@ from convexp.tracking import Tracker
 
 
 def record_network(model: Network, tracker: Tracker) -> None:
-    """Keep the summary of a network: ``network.json``, a row for each layer, and the sums as tags."""
+    """Keep a network's summary: ``network.json``, a row for each layer, and the sums as tags."""
     rows = model.summary()
     columns = {name: [getattr(row, name) for row in rows] for name in Row._fields}
     columns["inputs"] = [", ".join(row.inputs) for row in rows]

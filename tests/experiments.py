@@ -21,7 +21,7 @@ SMALL = (
     "trainer.epochs=2",
     "trainer.batch_size=10",
 )
-CONV_NET = ("model=conv_net", "model.stages=[[4],[4]]", "model.weight_scale=null")
+CONV_NET = ("model=conv_net", *STAGES)
 
 
 def composed(*overrides: str) -> Experiment:

@@ -23,7 +23,6 @@ from convexp.errors import UserError
 from convexp.losses import Labels
 from convexp.memory import kept_bytes
 from convexp.ops.shapes import Array
-from convexp.training import shuffled_batches
 
 STEPS = 3  # whose memory is looked at, after as many to warm up
 
@@ -131,9 +130,9 @@ def epoch(make: Make, **values: Any) -> Call:
             return correct / len(indices)
 
         rng = np.random.default_rng(2)
-        batches = shuffled_batches(len(dataset.train), values["batch"], rng)
+        order, size = rng.permutation(len(dataset.train)), values["batch"]
         start = perf_counter()
-        for indices in batches:
+        for indices in (order[i : i + size] for i in range(0, len(order), size)):
             network.step(network.put(*dataset.batch(dataset.train, indices, values["dtype"])))
         seconds = perf_counter() - start
         sample = rng.choice(len(dataset.train), min(1000, len(dataset.train)), replace=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from functools import partial
 from itertools import islice
 from typing import Annotated, Any, NamedTuple, Protocol
@@ -15,15 +16,12 @@ from rich.table import Table
 
 from convexp.datasets import Dataset
 from convexp.errors import UserError
-from convexp.losses import Labels
-from convexp.models import Network
 from convexp.ops.shapes import Array
-from convexp.optimizers import Optimizer
 from convexp.plugins import Selection
 from convexp.terminal import say
 from convexp.testing.parity import default_tolerance
 from convexp.tracking import Tracker
-from convexp.training import Loss, evaluate, loss_and_gradients, shuffled_batches
+from convexp.training import Loss, Step, TrainingState, evaluate, loss_and_gradients, of_batch, steps
 
 Positive = Annotated[float, Gt(0)]
 Fit = partial[Iterator[tuple[int, dict[str, float]]]]
@@ -37,7 +35,7 @@ class Experiment(Protocol):
     """What is needed of the same experiment with another backend."""
 
     backend: Selection
-    model: Network
+    state: TrainingState
     fit: Fit
 
 
@@ -72,7 +70,7 @@ def diff(
     tolerance: Positive | None,
     resync: bool,
     backend: Selection,
-    model: Network,
+    state: TrainingState,
     dataset: Dataset,
     fit: Fit,
     rival: Callable[[str], Experiment],
@@ -96,9 +94,9 @@ def diff(
             step makes is compared; else each goes its own way from the first weights, and
             rounding grows from step to step (Adam makes whole steps of the smallest gradients).
         backend: the run's.
-        model: computes with it; trained in place.
+        state: of the training; its model computes with it and is trained in place.
         dataset: what is trained on.
-        fit: `convexp.training.fit`, everything but the model and the data bound to it.
+        fit: `convexp.training.fit`, everything but the state and the data bound to it.
         rival: from the name of a backend to the same experiment with it.
         tracker: where the record goes: ``diff/<layer>.<tensor>`` and both losses at each step.
 
@@ -108,12 +106,9 @@ def diff(
     """
     twin = rival(other)
     settings = fit.keywords
-    pair = (
-        _Side(model, settings["optimizer"], settings["loss"]),
-        _Side(twin.model, twin.fit.keywords["optimizer"], settings["loss"]),
-    )
+    pair = (_Side(state, settings["loss"]), _Side(twin.state, settings["loss"]))
     if tolerance is None:
-        tolerance = default_tolerance(model.dtype) * (1 if resync else GROWN)
+        tolerance = default_tolerance(state.model.dtype) * (1 if resync else GROWN)
     worst: dict[str, float] = {}
     last: dict[str, float] = {}
     parted: Place | None = None
@@ -155,13 +150,12 @@ def _side_by_side(
 ) -> Iterator[Compared]:
     """Each step of both, and how far apart they are after it."""
     one, other = pair
-    for step, rate, indices in _steps(dataset, settings):
+    for step in _steps(one.state, dataset, settings):
         if resync:
             other.model.restore(one.model.snapshot())
-        batch = dataset.batch(dataset.train, indices, one.model.dtype)
-        (loss, mine), (other_loss, its) = (side.step(*batch, rate) for side in pair)
+        (loss, mine), (other_loss, its) = (side.take(step) for side in pair)
         errors = {name: _error(tensor, its[name].value) for name, tensor in mine.items()}
-        yield Compared(step, (loss, other_loss), errors)
+        yield Compared(one.state.step, (loss, other_loss), errors)
         if not resync:
             for name in _idle_biases(mine, its, one.model.dtype):
                 other.model.parameters[name][...] = one.model.parameters[name]
@@ -201,25 +195,24 @@ def _idle_biases(
 
 
 def _steps(
-    dataset: Dataset, settings: Mapping[str, Any]
-) -> Iterator[tuple[int, float, np.ndarray[tuple[int], np.dtype[np.intp]]]]:
-    """Number, learning rate and image indices of each step, as `convexp.training.fit` has them."""
-    step = 0
-    for epoch in range(settings["epochs"]):
-        rate = settings["optimizer"].learning_rate * settings["schedule"](epoch)
-        for indices in shuffled_batches(
-            len(dataset.train), settings["batch_size"], settings["rng"]
-        ):
-            yield (step := step + 1), rate, indices
+    state: TrainingState, dataset: Dataset, settings: Mapping[str, Any]
+) -> Iterator[Step]:
+    """The steps of all epochs, as `convexp.training.fit` makes them of these settings."""
+    names = ("schedule", "augmentation", "epochs", "batch_size", "warmup_epochs", "loader_threads")
+    options = {name: settings[name] for name in names}
+    while state.epoch < settings["epochs"]:
+        with closing(steps(state, dataset, **options)) as epoch:
+            yield from epoch
+        state.end_epoch()
 
 
 class _Side:
     """One of the two trainings."""
 
-    def __init__(self, model: Network, optimizer: Optimizer, loss: Loss) -> None:
-        self.model, self.optimizer, self.loss = model, optimizer, loss
+    def __init__(self, state: TrainingState, loss: Loss) -> None:
+        self.state, self.model, self.loss = state, state.model, loss
 
-    def step(self, x: Array, y: Labels, rate: float) -> tuple[float, dict[str, Tensor]]:
+    def take(self, step: Step) -> tuple[float, dict[str, Tensor]]:
         """Take a step: the loss, and every tensor of it in the order in which they arise."""
         seen: dict[str, Tensor] = {}
 
@@ -233,8 +226,14 @@ class _Side:
                     seen[f"{layer}.{name}"] = Tensor(value, size)
 
         with np.errstate(over="ignore", invalid="ignore"):
-            loss, gradients = loss_and_gradients(self.model, x, y, self.loss, watch=watch)
-        self.optimizer.update(self.model.parameters, gradients, learning_rate=rate)
+            batch = step.batch
+            loss, gradients = loss_and_gradients(
+                self.model, batch.x, batch.y, of_batch(self.loss, batch), watch=watch
+            )
+        self.state.optimizer.update(
+            self.model.parameters, gradients, learning_rate=step.rate, epoch=step.epoch
+        )
+        self.state.step += 1
         # Biases show in y; one without a gradient is moved by rounding alone.
         for name, value in (self.model.parameters | self.model.state).items():
             if name.rpartition(".")[2] not in ("b", "beta"):

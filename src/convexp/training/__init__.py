@@ -21,9 +21,12 @@ from convexp.training.loop import (
     DivergedError,
     OnDivergence,
     Schedule,
+    Step,
     fit,
     loss_and_gradients,
-    shuffled_batches,
+    num_steps,
+    of_batch,
+    steps,
 )
 from convexp.training.state import TrainingState
 
@@ -35,11 +38,14 @@ __all__ = [
     "Loss",
     "OnDivergence",
     "Schedule",
+    "Step",
     "TrainingState",
     "assess",
     "evaluate",
     "fit",
     "loss_and_gradients",
+    "num_steps",
+    "of_batch",
     "predict",
-    "shuffled_batches",
+    "steps",
 ]

@@ -257,7 +257,9 @@ def steps(
     with closing(stream):
         for i, batch in enumerate(stream, first):
             epoch = done + i / each
-            factor = warmed_up(schedule, epoch, epochs, warmup_epochs=warmup_epochs, step=1 / each)
+            factor = warmed_up(
+                schedule, epoch, epochs, warmup=warmup_epochs, steps_per_epoch=each
+            )
             yield Step(batch, state.optimizer.learning_rate * factor, epoch)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
+import numpy as np
+
 from convexp.ops import Ops
 from convexp.ops.shapes import Array, Shape
 
@@ -16,12 +18,17 @@ class Layer(ABC):
 
     op: ClassVar[str | None] = None
     ops: Ops
+    rng: np.random.Generator | None = None
     flops: float = 0.0
 
     def __init__(self, output_shape: Shape) -> None:
         self.output_shape = output_shape
         self.parameters: dict[str, Array] = {}
         self.state: dict[str, Array] = {}
+
+    def prepare(self, x: Array) -> None:  # noqa: B027  (most layers have nothing to prepare)
+        """Set what depends on the data, from one batch ``x`` as it reaches this layer, before the
+        first step."""
 
     @abstractmethod
     def forward(self, x: Array, *, train: bool) -> tuple[Array, Any]:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-import math
+from functools import partial
 from itertools import count
 from typing import Any
 
 import numpy as np
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
-from convexp.layers import Affine, Conv, Flatten, Layer, MaxPool, SpatialBatchNormReLU
+from convexp.layers import (
+    Affine,
+    Conv,
+    Flatten,
+    Layer,
+    MaxPool,
+    SpatialBatchNormReLU,
+    he,
+    normal,
+)
 from convexp.models.network import DType, Network
 from convexp.ops import Ops
 from convexp.ops.shapes import Shape
@@ -53,10 +62,21 @@ def conv_net(
         ValueError: a pool does not fit into what is left of the images.
     """
 
-    def weights(num_inputs: int) -> dict[str, Any]:
-        scale = math.sqrt(2 / num_inputs) if weight_scale is None else weight_scale
-        return {"weight_scale": scale, "rng": rng, "dtype": dtype, "ops": ops}
-
+    weights: dict[str, Any] = {
+        "bias": True,
+        "initializer": he if weight_scale is None else partial(normal, scale=weight_scale),
+        "rng": rng,
+        "dtype": dtype,
+        "ops": ops,
+    }
+    norms: dict[str, Any] = {
+        "momentum": momentum,
+        "eps": eps,
+        "learn_scale": True,
+        "learn_shift": True,
+        "dtype": dtype,
+        "ops": ops,
+    }
     layers: dict[str, Layer] = {}
     shape, number = input_shape, count(1)
     for stage, filters in enumerate(stages, 1):
@@ -68,15 +88,12 @@ def conv_net(
                 filter_size=filter_size,
                 stride=1,
                 pad=(filter_size - 1) // 2,
-                **weights(shape[0] * filter_size**2),
+                **weights,
             )
             shape = conv.output_shape
-            layers[f"bn{i}"] = SpatialBatchNormReLU(
-                shape, momentum=momentum, eps=eps, dtype=dtype, ops=ops
-            )
+            layers[f"bn{i}"] = SpatialBatchNormReLU(shape, **norms)
         layers[f"pool{stage}"] = pool = MaxPool(shape, size=2, stride=2, ops=ops)
         shape = pool.output_shape
     layers["flatten"] = flatten = Flatten(shape)
-    (num_inputs,) = flatten.output_shape
-    layers["affine1"] = Affine(flatten.output_shape, num_outputs=num_classes, **weights(num_inputs))
+    layers["affine1"] = Affine(flatten.output_shape, num_outputs=num_classes, **weights)
     return Network(layers, reg=reg, ops=ops)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import count
 from typing import Any
 
 import numpy as np
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
-from convexp.layers import Affine, BatchNorm, Dropout, Flatten, Layer, ReLU
+from convexp.layers import Affine, BatchNorm, Dropout, Flatten, Layer, ReLU, normal
 from convexp.models.network import DType, Network
 from convexp.ops import Ops
 from convexp.ops.shapes import Shape
@@ -44,12 +45,20 @@ def fully_connected(
         input_shape: ``(C, H, W)``.
         num_classes: K.
         ops: the table.
-        rng: draws the weights and, from a generator spawned of it, the dropout masks.
+        rng: draws the weights; each dropout layer has a generator spawned of it.
     """
-    (masks,) = rng.spawn(1)
     weights: dict[str, Any] = {
-        "weight_scale": weight_scale,
+        "bias": True,
+        "initializer": partial(normal, scale=weight_scale),
         "rng": rng,
+        "dtype": dtype,
+        "ops": ops,
+    }
+    norms: dict[str, Any] = {
+        "momentum": momentum,
+        "eps": eps,
+        "learn_scale": True,
+        "learn_shift": True,
         "dtype": dtype,
         "ops": ops,
     }
@@ -59,9 +68,9 @@ def fully_connected(
         layers[f"affine{i}"] = affine = Affine(shape, num_outputs=num_outputs, **weights)
         shape = affine.output_shape
         if batchnorm:
-            layers[f"bn{i}"] = BatchNorm(shape, momentum=momentum, eps=eps, dtype=dtype, ops=ops)
+            layers[f"bn{i}"] = BatchNorm(shape, **norms)
         layers[f"relu{i}"] = ReLU(shape)
         if dropout > 0:
-            layers[f"dropout{i}"] = Dropout(shape, rate=dropout, rng=masks)
+            layers[f"dropout{i}"] = Dropout(shape, rate=dropout, rng=rng.spawn(1)[0])
     layers[f"affine{len(hidden_dims) + 1}"] = Affine(shape, num_outputs=num_classes, **weights)
     return Network(layers, reg=reg, ops=ops)

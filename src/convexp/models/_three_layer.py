@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
-from convexp.layers import Affine, ConvReLUPool, Flatten, ReLU
+from convexp.layers import Affine, ConvReLUPool, Flatten, ReLU, normal
 from convexp.models.network import DType, Network
 from convexp.ops import Ops
 from convexp.ops.shapes import Shape
@@ -49,7 +50,8 @@ def three_layer(
     if filter_size > min(H, W):  # padding would make it fit, onto zeros for the most part
         raise ValueError(f"filter_size {filter_size} is larger than the images of {H}x{W}")
     weights: dict[str, Any] = {
-        "weight_scale": weight_scale,
+        "bias": True,
+        "initializer": partial(normal, scale=weight_scale),
         "rng": rng,
         "dtype": dtype,
         "ops": ops,

@@ -10,7 +10,7 @@ import pytest
 
 from convexp.auto import survey
 from convexp.auto.calls import OpCall
-from convexp.layers import Affine, Flatten, MaxPool
+from convexp.layers import Affine, Flatten, MaxPool, he
 from convexp.models import Network, conv_net, fully_connected, three_layer
 from convexp.ops import Ops
 
@@ -78,7 +78,8 @@ def test_a_layer_before_all_parameters_has_no_way_back() -> None:
         affine = Affine(
             flatten.output_shape,
             num_outputs=4,
-            weight_scale=1.0,
+            bias=True,
+            initializer=he,
             rng=rng,
             dtype="float64",
             ops=ops,

@@ -67,47 +67,82 @@ class Trained:
 
 
 def as_torch(model: Network) -> nn.Sequential:
-    """The same network, with copies of the weights.
+    """The same network, with copies of the weights and of what is kept with them.
 
     Raises:
         UnsupportedError: it has a layer that is not known here.
     """
     modules: list[nn.Module] = []
     for name, layer in model.layers.items():
-        p = {key: torch.from_numpy(array.copy()) for key, array in layer.parameters.items()}
+        p, state = (
+            {key: torch.from_numpy(array.copy()) for key, array in arrays.items()}
+            for arrays in (layer.parameters, layer.state)
+        )
         match layer:
             case layers.Conv():
                 F_, C, HH, WW = p["w"].shape
                 made = nn.Conv2d(C, F_, (HH, WW), stride=layer.stride, padding=layer.pad)
-                modules.append(_with(made, weight=p["w"], bias=p["b"]))
+                modules.append(_with(made, weight=p["w"], bias=p.get("b")))
                 if isinstance(layer, (layers.ConvReLU, layers.ConvReLUPool)):
                     modules.append(nn.ReLU(inplace=True))
                 if isinstance(layer, layers.ConvReLUPool):
                     modules.append(nn.MaxPool2d(layer.pool_size, layer.pool_stride))
             case layers.Affine():
                 linear = nn.Linear(*p["w"].shape)
-                modules.append(_with(linear, weight=p["w"].T.contiguous(), bias=p["b"]))
+                modules.append(_with(linear, weight=p["w"].T.contiguous(), bias=p.get("b")))
+            case layers.Whitening():
+                F_, C, HH, WW = state["w"].shape
+                modules.append(_with(nn.Conv2d(C, F_, (HH, WW)), weight=state["w"], bias=p["b"]))
+                modules[-1].get_parameter("weight").requires_grad_(False)
             case layers.BatchNorm():
                 spatial = isinstance(layer, layers.SpatialBatchNorm)
                 kind = nn.BatchNorm2d if spatial else nn.BatchNorm1d
-                norm = kind(len(p["gamma"]), eps=layer.eps, momentum=1 - layer.momentum)
-                modules.append(_with(norm, weight=p["gamma"], bias=p["beta"]))
+                norm = kind(len(state["mean"]), eps=layer.eps, momentum=1 - layer.momentum)
+                norm.running_mean, norm.running_var = state["mean"], state["var"]
+                # Without a weight or a bias it multiplies by or adds nothing.
+                modules.append(_with(norm, weight=p.get("gamma"), bias=p.get("beta")))
                 if isinstance(layer, layers.SpatialBatchNormReLU):
                     modules.append(nn.ReLU(inplace=True))
+            case layers.LayerNorm():
+                norm = nn.LayerNorm(layer.output_shape, eps=layer.eps)
+                modules.append(_with(norm, weight=p["gamma"], bias=p["beta"]))
+            case layers.GroupNorm():
+                norm = nn.GroupNorm(layer.num_groups, len(p["gamma"]), eps=layer.eps)
+                modules.append(_with(norm, weight=p["gamma"], bias=p["beta"]))
+            case layers.AvgPool():
+                modules.append(nn.AvgPool2d(layer.size, layer.stride))
+            case layers.GlobalAvgPool():
+                modules.extend((nn.AdaptiveAvgPool2d(1), nn.Flatten()))
             case layers.MaxPool():
                 modules.append(nn.MaxPool2d(layer.size, layer.stride))
             case layers.ReLU():
                 modules.append(nn.ReLU(inplace=True))
+            case layers.GELU():
+                modules.append(nn.GELU())
+            case layers.Dropout():
+                modules.append(nn.Dropout(layer.rate))
+            case layers.Scale():
+                modules.append(_Scale(layer.factor))
             case layers.Flatten():
                 modules.append(nn.Flatten())
             case _:
                 raise UnsupportedError(f"the layer {name} is not translated to PyTorch")
-    return nn.Sequential(*modules).to(getattr(torch, str(model.dtype)))
+    return nn.Sequential(*modules)
 
 
-def _with(module: Any, **values: torch.Tensor) -> nn.Module:
+class _Scale(nn.Module):  # type: ignore[misc]  # of which mypy knows nothing
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.factor * x
+
+
+def _with(module: Any, **values: torch.Tensor | None) -> nn.Module:
+    """The module with these parameters; without those that are None."""
     for name, value in values.items():
-        setattr(module, name, nn.Parameter(value))
+        setattr(module, name, None if value is None else nn.Parameter(value))
     return module
 
 
@@ -119,9 +154,11 @@ def _faster_adam(net: nn.Module, ours: Network, node: dict[str, Any]) -> torch.o
     """
     if node["_target_"].rpartition(".")[2] != "Adam":
         raise UnsupportedError("PyTorch's step is made with Adam only")
+    trained = [p for p in net.parameters() if p.requires_grad]
     # Matrices and filters are the weights, which the penalty is on.
-    weights = [p for p in net.parameters() if p.ndim > 1]
-    others = [p for p in net.parameters() if p.ndim == 1]
+    products = [m.weight for m in net.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
+    weights = [p for p in trained if any(p is w for w in products)]
+    others = [p for p in trained if not any(p is w for w in products)]
     decays = [(weights, ours.reg), (others, 0.0)]
     betas = node["beta1"], node["beta2"]
 
@@ -138,9 +175,9 @@ def _faster_adam(net: nn.Module, ours: Network, node: dict[str, Any]) -> torch.o
             times.append(perf_counter() - start)
         return min(times)
 
-    for p in net.parameters():
+    for p in trained:
         p.grad = torch.ones_like(p)
     faster = min(("foreach", "fused"), key=seconds)
-    for p in net.parameters():
+    for p in trained:
         p.grad = None
     return adam(node["learning_rate"], **{faster: True})

@@ -1,15 +1,13 @@
 """The normalizations of the course's ``layers.py``.
 
-Batch norm is the package's own layer, its running averages kept in the course's ``bn_param``.
-Layer and group norm normalize other sets of values by the same op, and scale and shift afterwards.
+They are the package's own layers; batch norm's running averages are kept in the course's
+``bn_param``.
 """
 
 from __future__ import annotations
 
 from collections.abc import MutableMapping
 from typing import Any
-
-import numpy as np
 
 from convexp import layers
 from convexp.course.arguments import Parameters, check_keys, check_mode, table
@@ -116,8 +114,12 @@ def layernorm_forward(
     """
     check_keys("ln_param", ln_param, optional=("eps", "mode"))
     batchnorm_shape(x.shape, gamma.shape, beta.shape)
-    x_hat, kept = _normalize_rows(x, ln_param.get("eps", EPS))
-    return gamma * x_hat + beta, (x_hat, gamma, kept)
+    layer = layers.LayerNorm(
+        x.shape[1:], eps=ln_param.get("eps", EPS), dtype=float_dtype(x, gamma, beta)
+    )
+    layer.parameters = {"gamma": gamma, "beta": beta}
+    out, kept = layer.forward(x, train=True)
+    return out, (layer, kept, x.shape)
 
 
 def layernorm_backward(dout: Array, cache: Any) -> tuple[Array, Array, Array]:
@@ -126,10 +128,7 @@ def layernorm_backward(dout: Array, cache: Any) -> tuple[Array, Array, Array]:
     Raises:
         ValueError: ``dout`` has not the shape of out.
     """
-    x_hat, gamma, kept = cache
-    check_gradient(dout.shape, x_hat.shape)
-    dx = _normalize_rows_backward(dout * gamma, kept)
-    return dx, (dout * x_hat).sum(axis=0), dout.sum(axis=0)
+    return batchnorm_backward(dout, cache)
 
 
 def spatial_groupnorm_forward(
@@ -159,9 +158,15 @@ def spatial_groupnorm_forward(
         )
     if G < 1 or C % G:
         raise ValueError(f"G must divide the {C} channels of x {x.shape}, which {G} does not")
-    groups, kept = _normalize_rows(_groups(x, G), gn_param.get("eps", EPS))
-    x_hat = groups.reshape(x.shape)
-    return gamma * x_hat + beta, (x_hat, gamma, G, kept)
+    layer = layers.GroupNorm(
+        x.shape[1:],
+        num_groups=G,
+        eps=gn_param.get("eps", EPS),
+        dtype=float_dtype(x, gamma, beta),
+    )
+    layer.parameters = {"gamma": gamma.reshape(C), "beta": beta.reshape(C)}
+    out, kept = layer.forward(x, train=True)
+    return out, (layer, kept, x.shape)
 
 
 def spatial_groupnorm_backward(dout: Array, cache: Any) -> tuple[Array, Array, Array]:
@@ -170,12 +175,9 @@ def spatial_groupnorm_backward(dout: Array, cache: Any) -> tuple[Array, Array, A
     Raises:
         ValueError: ``dout`` has not the shape of out.
     """
-    x_hat, gamma, G, kept = cache
-    check_gradient(dout.shape, x_hat.shape)
-    dx = _normalize_rows_backward(_groups(dout * gamma, G), kept)
-    axes = (0, 2, 3)
-    dgamma = (dout * x_hat).sum(axis=axes, keepdims=True)
-    return dx.reshape(x_hat.shape), dgamma, dout.sum(axis=axes, keepdims=True)
+    dx, dgamma, dbeta = batchnorm_backward(dout, cache)
+    each = (1, -1, 1, 1)
+    return dx, dgamma.reshape(each), dbeta.reshape(each)
 
 
 def _forward(
@@ -198,6 +200,8 @@ def _forward(
         x.shape[1:],
         momentum=bn_param.get("momentum", MOMENTUM),
         eps=bn_param.get("eps", EPS),
+        learn_scale=True,
+        learn_shift=True,
         dtype=dtype,
         ops=table("fast"),
     )
@@ -209,28 +213,3 @@ def _forward(
     for name, key in averages.items():
         bn_param[key] = layer.state[name]
     return out, (layer, kept, x.shape)
-
-
-def _groups(x: Array, G: int) -> Array:
-    """``(N, C, H, W) -> (N * G, C / G * H * W)``."""
-    N, C, H, W = x.shape
-    return x.reshape(N * G, C // G * H * W)
-
-
-def _normalize_rows(rows: Array, eps: float) -> tuple[Array, Any]:
-    """Each row less its mean and over its standard deviation, and a cache.
-
-    Rows of x are columns of x.T, so it is the op ``batchnorm`` with gamma 1 and beta 0.
-    """
-    if len(rows) == 0:  # a batch norm of no features is none
-        return rows, None
-    one, zero = np.ones(len(rows), rows.dtype), np.zeros(len(rows), rows.dtype)
-    y, _, cache = table("fast").batchnorm.forward(rows.T, one, zero, eps=eps)
-    return y.T, cache
-
-
-def _normalize_rows_backward(dy: Array, cache: Any) -> Array:
-    if cache is None:
-        return dy
-    dx: Array = table("fast").batchnorm.backward(dy.T, cache)[0].T
-    return dx

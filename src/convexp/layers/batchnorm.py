@@ -24,6 +24,8 @@ class BatchNorm(Layer):
         input_shape: ``(D,)``.
         momentum: share of the running average that stays at each step.
         eps: added to the variance before the root.
+        learn_scale: whether there is a parameter ``gamma``; else it is constantly 1.
+        learn_shift: whether there is a parameter ``beta``; else it is constantly 0.
         dtype: of the parameters and averages, float32 or float64.
         ops: the table.
 
@@ -41,24 +43,28 @@ class BatchNorm(Layer):
         *,
         momentum: float,
         eps: float,
+        learn_scale: bool,
+        learn_shift: bool,
         dtype: npt.DTypeLike,
         ops: Ops,
     ) -> None:
         super().__init__(input_shape)
         scale_shape = input_shape[:1]
         self.shape_rule((1, *input_shape), scale_shape, scale_shape)
-        self.parameters = {
-            "gamma": np.ones(scale_shape, dtype),
-            "beta": np.zeros(scale_shape, dtype),
-        }
+        if learn_scale:
+            self.parameters["gamma"] = np.ones(scale_shape, dtype)
+        if learn_shift:
+            self.parameters["beta"] = np.zeros(scale_shape, dtype)
         self.state = {"mean": np.zeros(scale_shape, dtype), "var": np.ones(scale_shape, dtype)}
         self.momentum, self.eps, self.ops = momentum, eps, ops
 
     def forward(self, x: Array, *, train: bool) -> tuple[Array, Any]:
-        gamma, beta = self.parameters["gamma"], self.parameters["beta"]
-        if not train:
-            x_hat = (x - self._spread(self.state["mean"])) * self._spread(self._running_scale())
-            return self._spread(gamma) * x_hat + self._spread(beta), ("evaluation", x_hat)
+        gamma, beta = self._scale_and_shift()
+        if not train:  # gamma * x_hat + beta in two passes over memory
+            scale = gamma * self._running_scale()
+            y = x * self._spread(scale)
+            y += self._spread(beta - self.state["mean"] * scale)
+            return y, ("evaluation", x)
         y, statistics, cache = getattr(self.ops, self.op).forward(x, gamma, beta, eps=self.eps)
         if len(x) > 0:  # an empty batch has no statistics
             for name, batch in zip(("mean", "var"), statistics, strict=True):
@@ -71,9 +77,22 @@ class BatchNorm(Layer):
         if mode == "training":
             dx, dgamma, dbeta = getattr(self.ops, self.op).backward(dy, kept)
         else:  # the running averages do not depend on x
-            dx = dy * self._spread(self.parameters["gamma"] * self._running_scale())
-            dgamma, dbeta = (dy * kept).sum(axis=self.axes), dy.sum(axis=self.axes)
-        return dx, {"gamma": dgamma, "beta": dbeta}
+            scale = self._running_scale()
+            dx = dy * self._spread(self._scale_and_shift()[0] * scale)
+            centred = kept - self._spread(self.state["mean"])
+            centred *= dy
+            dgamma, dbeta = centred.sum(axis=self.axes) * scale, dy.sum(axis=self.axes)
+        gradients = {"gamma": dgamma, "beta": dbeta}
+        return dx, {name: gradients[name] for name in self.parameters}
+
+    def _scale_and_shift(self) -> tuple[Array, Array]:
+        """``gamma, beta``, of which those that are not learned are 1 and 0."""
+        mean = self.state["mean"]
+        gamma, beta = self.parameters.get("gamma"), self.parameters.get("beta")
+        return (
+            np.ones_like(mean) if gamma is None else gamma,
+            np.zeros_like(mean) if beta is None else beta,
+        )
 
     def _running_scale(self) -> Array:
         return np.asarray(1 / np.sqrt(self.state["var"] + self.eps))
@@ -104,8 +123,8 @@ class SpatialBatchNormReLU(SpatialBatchNorm):
         y, norm_cache = super().forward(x, train=train)
         if train:  # the op has rectified
             return y, (norm_cache, None)
-        y, relu_cache = relu.forward(y)
-        return y, (norm_cache, relu_cache)
+        np.maximum(y, 0, out=y)  # nobody else has it
+        return y, (norm_cache, y)
 
     def backward(self, dy: Array, cache: Any, *, need_dx: bool = True) -> tuple[Array, Gradients]:
         norm_cache, relu_cache = cache

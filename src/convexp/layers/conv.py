@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from convexp.layers.initialization import normal
-from convexp.layers.layer import Gradients, Layer
+from convexp.layers.initialization import Initializer
+from convexp.layers.layer import Gradients
+from convexp.layers.weighted import Weighted
 from convexp.ops import Ops
 from convexp.ops.flops import conv_flops
 from convexp.ops.shapes import Array, Pair, Shape, as_pair, conv_shape, max_pool_shape
 
 
-class Conv(Layer):
+class Conv(Weighted):
     """Convolution by the table's ``conv``, ``(N, C, H, W) -> (N, F, H_out, W_out)``.
 
     Args:
@@ -23,7 +24,8 @@ class Conv(Layer):
         filter_size: ``HH, WW``, an int or (vertical, horizontal).
         stride: step between windows.
         pad: rows and columns of zeros on each side.
-        weight_scale: standard deviation of the normal distribution the filters are drawn from.
+        bias: whether there is a bias for each filter.
+        initializer: of the filters.
         rng: what they are drawn by.
         dtype: of the parameters, float32 or float64.
         ops: the table.
@@ -42,23 +44,23 @@ class Conv(Layer):
         filter_size: Pair,
         stride: Pair,
         pad: Pair,
-        weight_scale: float,
+        bias: bool,
+        initializer: Initializer,
         rng: np.random.Generator,
         dtype: npt.DTypeLike,
         ops: Ops,
     ) -> None:
         w_shape = (num_filters, input_shape[0], *as_pair(filter_size, "filter_size", least=1))
-        y_shape = conv_shape((1, *input_shape), w_shape, w_shape[:1], stride=stride, pad=pad)
-        super().__init__(y_shape[1:])
+        b_shape = w_shape[:1]
+        y_shape = conv_shape((1, *input_shape), w_shape, b_shape, stride=stride, pad=pad)[1:]
+        super().__init__(
+            y_shape, w_shape, b_shape, bias=bias, initializer=initializer, rng=rng, dtype=dtype
+        )
         self.flops = conv_flops((1, *input_shape), w_shape, stride=stride, pad=pad)
-        self.parameters = {
-            "w": normal(w_shape, weight_scale, rng, dtype),
-            "b": np.zeros(num_filters, dtype),
-        }
         self.stride, self.pad, self.ops = stride, pad, ops
 
     def forward(self, x: Array, *, train: bool) -> tuple[Array, Any]:
-        w, b = self.parameters["w"], self.parameters["b"]
+        w, b = self._weights()
         y, cache = self.ops.conv.forward(x, w, b, stride=self.stride, pad=self.pad)
         return y, cache
 
@@ -66,7 +68,7 @@ class Conv(Layer):
         self, dy: Array, cache: Any, *, need_dx: bool = True
     ) -> tuple[Array | None, Gradients]:
         dx, dw, db = self.ops.conv.backward(dy, cache, need_dx=need_dx)
-        return dx, {"w": dw, "b": db}
+        return dx, self._gradients(dw, db)
 
 
 class ConvReLU(Conv):
@@ -75,7 +77,7 @@ class ConvReLU(Conv):
     op = "conv_relu"
 
     def forward(self, x: Array, *, train: bool) -> tuple[Array, Any]:
-        w, b = self.parameters["w"], self.parameters["b"]
+        w, b = self._weights()
         y, cache = self.ops.conv_relu.forward(x, w, b, stride=self.stride, pad=self.pad)
         return y, cache
 
@@ -83,7 +85,7 @@ class ConvReLU(Conv):
         self, dy: Array, cache: Any, *, need_dx: bool = True
     ) -> tuple[Array | None, Gradients]:
         dx, dw, db = self.ops.conv_relu.backward(dy, cache, need_dx=need_dx)
-        return dx, {"w": dw, "b": db}
+        return dx, self._gradients(dw, db)
 
 
 class ConvReLUPool(Conv):
@@ -110,10 +112,11 @@ class ConvReLUPool(Conv):
         self.pool_size, self.pool_stride = pool_size, pool_stride
 
     def forward(self, x: Array, *, train: bool) -> tuple[Array, Any]:
+        w, b = self._weights()
         y, cache = self.ops.conv_relu_pool.forward(
             x,
-            self.parameters["w"],
-            self.parameters["b"],
+            w,
+            b,
             stride=self.stride,
             pad=self.pad,
             size=self.pool_size,
@@ -125,4 +128,4 @@ class ConvReLUPool(Conv):
         self, dy: Array, cache: Any, *, need_dx: bool = True
     ) -> tuple[Array | None, Gradients]:
         dx, dw, db = self.ops.conv_relu_pool.backward(dy, cache, need_dx=need_dx)
-        return dx, {"w": dw, "b": db}
+        return dx, self._gradients(dw, db)

@@ -21,6 +21,8 @@ class Dropout(Layer):
         ValueError: a rate outside that range.
     """
 
+    rng: np.random.Generator
+
     def __init__(self, input_shape: Shape, *, rate: float, rng: np.random.Generator) -> None:
         super().__init__(input_shape)
         if not 0 <= rate < 1:

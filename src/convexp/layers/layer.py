@@ -18,17 +18,17 @@ class Layer(ABC):
 
     op: ClassVar[str | None] = None
     ops: Ops
-    flops: float = 0.0
     rng: np.random.Generator | None = None
+    flops: float = 0.0
 
     def __init__(self, output_shape: Shape) -> None:
         self.output_shape = output_shape
         self.parameters: dict[str, Array] = {}
         self.state: dict[str, Array] = {}
 
-    def prepare(self, x: Array) -> None:  # noqa: B027  (most layers depend on no data)
-        """Set what depends on the data, from one batch as it reaches this layer, before the first
-        step."""
+    def prepare(self, x: Array) -> None:  # noqa: B027  (most layers have nothing to prepare)
+        """Set what depends on the data, from one batch ``x`` as it reaches this layer, before the
+        first step."""
 
     @abstractmethod
     def forward(self, x: Array, *, train: bool) -> tuple[Array, Any]:

@@ -56,8 +56,8 @@ def conv_shape(
     Raises:
         ValueError: the shapes do not fit together.
     """
-    _check_axes(x, "x", "(N, C, H, W)")
-    _check_axes(w, "w", "(F, C, HH, WW)")
+    check_axes(x, "x", "(N, C, H, W)")
+    check_axes(w, "w", "(F, C, HH, WW)")
     if x[1] != w[1]:
         raise ValueError(f"x {x} has {x[1]} channels, but the filters w {w} take {w[1]}")
     if b != w[:1]:
@@ -77,7 +77,7 @@ def max_pool_shape(x: Shape, *, size: Pair, stride: Pair) -> tuple[int, int, int
     Raises:
         ValueError: the window does not fit into the images.
     """
-    _check_axes(x, "x", "(N, C, H, W)")
+    check_axes(x, "x", "(N, C, H, W)")
     window = as_pair(size, "size", least=1)
     out = _windows(x, window, stride=stride, pad=0, window="the pooling window")
     return x[0], x[1], *out
@@ -94,8 +94,8 @@ def affine_shape(x: Shape, w: Shape, b: Shape) -> tuple[int, int]:
     Raises:
         ValueError: the shapes do not fit together.
     """
-    _check_axes(x, "x", "(N, D)")
-    _check_axes(w, "w", "(D, M)")
+    check_axes(x, "x", "(N, D)")
+    check_axes(w, "w", "(D, M)")
     if x[1] != w[0]:
         raise ValueError(f"x {x} has {x[1]} features, but the weights w {w} take {w[0]}")
     if b != w[1:]:
@@ -109,7 +109,7 @@ def batchnorm_shape(x: Shape, gamma: Shape, beta: Shape) -> tuple[int, int]:
     Raises:
         ValueError: the shapes do not fit together.
     """
-    _check_axes(x, "x", "(N, D)")
+    check_axes(x, "x", "(N, D)")
     _check_scale(x, gamma, beta)
     return x[0], x[1]
 
@@ -120,7 +120,7 @@ def spatial_batchnorm_shape(x: Shape, gamma: Shape, beta: Shape) -> tuple[int, i
     Raises:
         ValueError: the shapes do not fit together.
     """
-    _check_axes(x, "x", "(N, C, H, W)")
+    check_axes(x, "x", "(N, C, H, W)")
     _check_scale(x, gamma, beta)
     return x[0], x[1], x[2], x[3]
 
@@ -143,6 +143,23 @@ def output_shape(op: str, *inputs: Shape, **arguments: Any) -> Shape:
     if op == "conv_relu_pool":
         return max_pool_shape(y, size=arguments["size"], stride=arguments["pool_stride"])
     return y
+
+
+def check_axes(shape: Shape, name: str, axes: str) -> None:
+    """An array has the right number of axes, and only the first (the batch) may be empty.
+
+    Args:
+        shape: of the array.
+        name: of the array.
+        axes: what it should have, ``"(N, C, H, W)"``.
+
+    Raises:
+        ValueError: it has not.
+    """
+    if len(shape) != axes.count(",") + 1:
+        raise ValueError(f"{name} must have the axes {axes}, not the shape {shape}")
+    if 0 in shape[1:] or (name == "w" and shape[0] == 0):
+        raise ValueError(f"{name} {shape} has an empty axis; of {axes} only N may be 0")
 
 
 def check_gradient(dy: Shape, y: Shape) -> None:
@@ -198,14 +215,6 @@ def float_dtype(*arrays: npt.ArrayLike) -> np.dtype[Any]:
         names = ", ".join(str(d) for d in dtypes)
         raise TypeError(f"the ops compute in float32 or float64; they cannot take {names}")
     return dtype
-
-
-def _check_axes(shape: Shape, name: str, axes: str) -> None:
-    """Right number of axes, and only the first (the batch) may be empty."""
-    if len(shape) != axes.count(",") + 1:
-        raise ValueError(f"{name} must have the axes {axes}, not the shape {shape}")
-    if 0 in shape[1:] or (name == "w" and shape[0] == 0):
-        raise ValueError(f"{name} {shape} has an empty axis; of {axes} only N may be 0")
 
 
 def _check_scale(x: Shape, gamma: Shape, beta: Shape) -> None:

@@ -21,7 +21,15 @@ from convexp.plugins import Selection
 from convexp.terminal import say
 from convexp.testing.parity import default_tolerance
 from convexp.tracking import Tracker
-from convexp.training import Loss, Step, TrainingState, evaluate, loss_and_gradients, of_batch, steps
+from convexp.training import (
+    Loss,
+    Step,
+    TrainingState,
+    evaluate,
+    loss_and_gradients,
+    of_batch,
+    steps,
+)
 
 Positive = Annotated[float, Gt(0)]
 Fit = partial[Iterator[tuple[int, dict[str, float]]]]
@@ -194,9 +202,7 @@ def _idle_biases(
     ]
 
 
-def _steps(
-    state: TrainingState, dataset: Dataset, settings: Mapping[str, Any]
-) -> Iterator[Step]:
+def _steps(state: TrainingState, dataset: Dataset, settings: Mapping[str, Any]) -> Iterator[Step]:
     """The steps of all epochs, as `convexp.training.fit` makes them of these settings."""
     names = ("schedule", "augmentation", "epochs", "batch_size", "warmup_epochs", "loader_threads")
     options = {name: settings[name] for name in names}

@@ -257,9 +257,7 @@ def steps(
     with closing(stream):
         for i, batch in enumerate(stream, first):
             epoch = done + i / each
-            factor = warmed_up(
-                schedule, epoch, epochs, warmup=warmup_epochs, steps_per_epoch=each
-            )
+            factor = warmed_up(schedule, epoch, epochs, warmup=warmup_epochs, steps_per_epoch=each)
             yield Step(batch, state.optimizer.learning_rate * factor, epoch)
 
 

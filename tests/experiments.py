@@ -7,6 +7,13 @@ from hydra import compose, initialize_config_module
 from convexp.plugins import search_path
 from convexp.run import Experiment, resolve
 
+
+def stages(*filters: int, convs: int = 1) -> str:
+    """The override that gives a network these stages, whatever it had."""
+    named = (f"stage{i}:{{filters:{f},convs:{convs}}}" for i, f in enumerate(filters, 1))
+    return f"model.stages={{{','.join(named)}}}"
+
+
 SMALL = (
     "tracking=none",
     "dataset=synthetic",
@@ -21,7 +28,7 @@ SMALL = (
     "trainer.epochs=2",
     "trainer.batch_size=10",
 )
-CONV_NET = ("model=conv_net", *STAGES)
+CONV_NET = ("model=conv_net", stages(4, 4))
 
 
 def composed(*overrides: str) -> Experiment:

@@ -215,6 +215,36 @@ def print_network(model: Network, console: Console | None = None) -> None:
     )
 
 
+def print_evaluation(
+    classes: Sequence[tuple[str, int, float | None, str | None]],
+    metrics: Mapping[str, float],
+    *,
+    tracker: Tracker,
+    console: Console | None = None,
+) -> None:
+    """How well a network does: each class, then all.
+
+    Args:
+        classes: name, number of images, accuracy, what the others are mostly taken for.
+        metrics: by name.
+        tracker: the run's.
+        console: where to; standard output when None.
+    """
+    console = console or Console()
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("class")
+    table.add_column("images", justify="right")
+    table.add_column("accuracy", justify="right")
+    table.add_column("mostly taken for")
+    for name, images, accuracy, other in classes:
+        share = "" if accuracy is None else f"{accuracy:.4f}"
+        table.add_row(Text(name), f"{images:,}", share, Text(other or ""))
+    console.print(table)
+    for name, value in metrics.items():
+        say(f"{name}  {value:.4f}", console)
+    say(f"recorded in {tracker.location}", console)
+
+
 def print_runs(runs: Sequence[RunRecord], console: Console | None = None) -> None:
     """How runs stand: when they began, their state, their name, how long they took, their id."""
     console = console or Console()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import partial
 from time import perf_counter
+from typing import Any
 
 from pydantic import PositiveInt
 
@@ -19,7 +20,7 @@ from convexp.models import Network
 from convexp.plugins import Selection
 from convexp.plugins.shadow import Shadow
 from convexp.tasks.costs import Costs
-from convexp.tasks.evaluation import record_evaluation
+from convexp.tasks.evaluation import record_evaluation, unseen
 from convexp.tasks.network import record_network
 from convexp.tasks.reproducers import Reproducers
 from convexp.terminal import Progress, print_network, print_summary
@@ -124,7 +125,11 @@ def train(
     accuracies = [a for _, a in history["val/accuracy" if validated else "train/accuracy"][1:]]
     results = {"best/val_accuracy": max(accuracies)} if validated and accuracies else {}
     loss = fit.keywords["loss"]
-    results |= record_evaluation(model, dataset, loss=loss, tta=tta, tracker=tracker, step=step)
+    if (part := unseen(dataset)) is not None:
+        options: dict[str, Any] = {"part": part, "loss": loss, "tta": tta, "step": step}
+        found = record_evaluation(model, dataset, tracker=tracker, **options)
+        # The validation part has been measured after the last epoch.
+        results |= found.metrics if part == "test" else {}
     record(step, results)
     tracker.figure("curves.png", learning_curves(history))
     tracker.artifact("weights.npz", as_npz(model.snapshot()))

@@ -201,7 +201,8 @@ class Classifier:
             UserError: the network cannot be built, or the weights are not its.
         """
         node, names = checkpoint.config["model"], tuple(checkpoint.words["class_names"])
-        normalization = Normalization(**part(checkpoint.arrays, "normalization"))
+        values = part(checkpoint.arrays, "normalization")
+        normalization = Normalization(values["mean"].astype(float), values["std"].astype(float))
         model: Network = build(
             node,
             "model",

@@ -75,6 +75,7 @@ class ThreeLayerConvNet:
             num_filters=num_filters,
             filter_size=filter_size,
             hidden_dim=hidden_dim,
+            init="normal",
             weight_scale=weight_scale,
             reg=0.0,  # the penalty is added here, by the course's own sum
             dtype=cast(DType, self.dtype.name),

@@ -50,7 +50,7 @@ class Add(Join):
             shapes = ", ".join(map(str, input_shapes))
             raise ValueError(f"what is added must be of one shape, not {shapes}")
 
-    def forward(self, x: tuple[Array, ...], *, train: bool) -> tuple[Array, int]:
+    def forward(self, x: Any, *, train: bool) -> tuple[Array, int]:
         y = x[0] + x[1]
         for other in x[2:]:
             y += other
@@ -76,7 +76,7 @@ class Concatenate(Join):
             )
         self.ends = np.cumsum([shape[0] for shape in input_shapes])[:-1].tolist()
 
-    def forward(self, x: tuple[Array, ...], *, train: bool) -> tuple[Array, None]:
+    def forward(self, x: Any, *, train: bool) -> tuple[Array, None]:
         return np.concatenate(x, axis=1), None
 
     def backward(self, dy: Array, cache: None, *, need_dx: bool = True) -> tuple[Any, Gradients]:

@@ -227,7 +227,7 @@ class Network:
             watch(name, {"dy": dy, "dx": dx, **{f"d{key}": g for key, g in own.items()}})
             gradients.update({f"{name}.{key}": gradient for key, gradient in own.items()})
             if need_dx:
-                parts = dx if isinstance(layer, Join) else (dx,)
+                parts: Any = dx if isinstance(layer, Join) else (dx,)
                 for source, part in zip(sources, parts, strict=True):
                     # Not in place: both branches of a sum may have been given the same array.
                     flow[source] = flow[source] + part if source in flow else part

@@ -202,7 +202,7 @@ def _idle_biases(
     ]
 
 
-def _steps(state: TrainingState, dataset: Dataset, settings: Mapping[str, Any]) -> Iterator[Step]:
+def _steps(state: TrainingState, dataset: Dataset, settings: Mapping[str, Any]) -> Generator[Step]:
     """The steps of all epochs, as `convexp.training.fit` makes them of these settings."""
     names = ("schedule", "augmentation", "epochs", "batch_size", "warmup_epochs", "loader_threads")
     options = {name: settings[name] for name in names}

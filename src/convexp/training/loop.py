@@ -6,7 +6,7 @@ caller's affair (see `convexp.tasks`), and a test reads them with ``list(fit(...
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from math import ceil, isfinite
 from time import perf_counter
@@ -237,7 +237,7 @@ def steps(
     batch_size: int,
     warmup_epochs: float,
     loader_threads: int,
-) -> Iterator[Step]:
+) -> Generator[Step]:
     """The steps of the epoch under way that are still to be made; arguments as `fit`'s."""
     each = num_steps(dataset, batch_size)
     first, done = state.within, state.epoch

@@ -65,6 +65,7 @@ class TrainingState:
         (child,) = self.rng.spawn(1)
         self.seed = int(child.integers(2**63))
         self.kept = self.model.snapshot()
+        self.optimizer.begin(self.model.parameters)
         self.average.begin(self.weights)
         self._at_epoch = self.rng.bit_generator.state
 

@@ -192,6 +192,13 @@ def test_dropout_changes_no_weight_of_the_same_seed(ops: Ops) -> None:
         np.testing.assert_array_equal(p, with_dropout[name])
 
 
+def test_each_dropout_layer_draws_from_a_generator_of_its_own(ops: Ops) -> None:
+    layers = deep(ops, dropout=0.5).layers.values()
+    draws = [layer.rng.random(3).tolist() for layer in layers if layer.rng is not None]
+    assert len(draws) == 2
+    assert draws[0] != draws[1]
+
+
 def test_a_snapshot_is_a_copy_and_can_be_restored(ops: Ops) -> None:
     model = deep(ops)
     kept = model.snapshot()

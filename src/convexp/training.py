@@ -22,12 +22,10 @@ from convexp.models import Network, Watch, unwatched
 from convexp.ops.shapes import Array
 from convexp.ops.timing import Clock
 from convexp.optimizers import Optimizer
+from convexp.schedules import Schedule
 
 Loss = Callable[[Array, Labels], tuple[float, Array]]
 """``(scores, labels) -> loss, dscores``: see `convexp.losses`."""
-
-Schedule = Callable[[int], float]
-"""``epoch -> factor``: see `convexp.schedules`."""
 
 Indices = np.ndarray[tuple[int], np.dtype[np.intp]]
 """Which images of a part, ``(n,)``."""
@@ -83,7 +81,7 @@ def fit(
         model: trained in place.
         dataset: where the batches are cut.
         optimizer: takes the steps.
-        schedule: the factor on the optimizer's learning rate, by epoch from 0.
+        schedule: the factor on the optimizer's learning rate, of each step.
         loss: of scores and labels; the model's penalty is added to it.
         rng: shuffles the epochs, and draws the images on which the training accuracy is measured.
         clock: what the model's ops keep time on.
@@ -96,9 +94,9 @@ def fit(
     Yields:
         After each step ``train/loss`` (with the penalty). After each epoch, under the number of
         its last step, also ``train/accuracy``, ``val/accuracy`` and ``val/loss`` (without the
-        penalty), ``epoch``, ``learning_rate``, ``images_per_second`` (of the steps alone) and the
-        clock's ``time/...``. Without validation images there are no ``val/...``, and the weights
-        of the last epoch stay. All of them are finite.
+        penalty), ``epoch``, ``learning_rate`` (of that step), ``images_per_second`` (of the steps
+        alone) and the clock's ``time/...``. Without validation images there are no ``val/...``,
+        and the weights of the last epoch stay. All of them are finite.
 
     Raises:
         DivergedError: a loss, or after an epoch a weight, is infinite or not a number. The model
@@ -139,10 +137,11 @@ def fit(
     for epoch in range(epochs):
         clock.reset()
         seconds = 0.0
-        rate = optimizer.learning_rate * schedule(epoch)
         batches = shuffled_batches(len(dataset.train), batch_size, rng)
         for indices in batches:
             start = perf_counter()
+            behind = step / len(batches)  # epochs
+            rate = optimizer.learning_rate * schedule(behind, epochs)
             x, y = dataset.batch(dataset.train, indices, model.dtype)
             # A net that diverges overflows on its way; the loss is what tells, below.
             with np.errstate(over="ignore", invalid="ignore"):
@@ -152,7 +151,7 @@ def fit(
                     raise diverged("train/loss", f"the loss is {value}")
                 if best_accuracy < 0 and step % STEPS_BETWEEN_COPIES == 0:
                     good = model.snapshot()
-                optimizer.update(model.parameters, gradients, learning_rate=rate)
+                optimizer.update(model.parameters, gradients, learning_rate=rate, epoch=behind)
             seconds += perf_counter() - start
             yield step, {"train/loss": value}
         # The clock is read before the evaluation, whose forward passes are not the steps'.

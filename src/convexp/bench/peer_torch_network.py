@@ -117,8 +117,9 @@ def _faster_adam(net: nn.Module, ours: Network, node: dict[str, Any]) -> torch.o
     Raises:
         UnsupportedError: the optimizer is another.
     """
-    if node["_target_"].rpartition(".")[2] != "Adam":
-        raise UnsupportedError("PyTorch's step is made with Adam only")
+    more = ("weight_decay", "clip_norm", "rates", "trained_until")
+    if node["_target_"].rpartition(".")[2] != "Adam" or any(node[key] for key in more):
+        raise UnsupportedError("PyTorch's step is made with plain Adam only")
     # Matrices and filters are the weights, which the penalty is on.
     weights = [p for p in net.parameters() if p.ndim > 1]
     others = [p for p in net.parameters() if p.ndim == 1]

@@ -155,11 +155,11 @@ def _side_by_side(
 ) -> Iterator[Compared]:
     """Each step of both, and how far apart they are after it."""
     one, other = pair
-    for step, rate, indices in _steps(dataset, settings):
+    for step, epoch, rate, indices in _steps(dataset, settings):
         if resync:
             other.model.restore(one.model.snapshot())
         batch = dataset.batch(dataset.train, indices, one.model.dtype)
-        (loss, mine), (other_loss, its) = (side.step(*batch, rate) for side in pair)
+        (loss, mine), (other_loss, its) = (side.step(*batch, rate, epoch) for side in pair)
         errors = {name: _error(tensor, its[name].value) for name, tensor in mine.items()}
         yield Compared(step, (loss, other_loss), errors)
         if not resync:
@@ -202,15 +202,16 @@ def _idle_biases(
 
 def _steps(
     dataset: Dataset, settings: Mapping[str, Any]
-) -> Iterator[tuple[int, float, np.ndarray[tuple[int], np.dtype[np.intp]]]]:
-    """Number, learning rate and image indices of each step, as `convexp.training.fit` has them."""
-    step = 0
-    for epoch in range(settings["epochs"]):
-        rate = settings["optimizer"].learning_rate * settings["schedule"](epoch)
-        for indices in shuffled_batches(
-            len(dataset.train), settings["batch_size"], settings["rng"]
-        ):
-            yield (step := step + 1), rate, indices
+) -> Iterator[tuple[int, float, float, np.ndarray[tuple[int], np.dtype[np.intp]]]]:
+    """Number, epochs behind it, learning rate and image indices of each step, as
+    `convexp.training.fit` has them."""
+    step, epochs = 0, settings["epochs"]
+    for _ in range(epochs):
+        batches = shuffled_batches(len(dataset.train), settings["batch_size"], settings["rng"])
+        for indices in batches:
+            epoch = step / len(batches)
+            rate = settings["optimizer"].learning_rate * settings["schedule"](epoch, epochs)
+            yield (step := step + 1), epoch, rate, indices
 
 
 class _Side:
@@ -219,7 +220,9 @@ class _Side:
     def __init__(self, model: Network, optimizer: Optimizer, loss: Loss) -> None:
         self.model, self.optimizer, self.loss = model, optimizer, loss
 
-    def step(self, x: Array, y: Labels, rate: float) -> tuple[float, dict[str, Tensor]]:
+    def step(
+        self, x: Array, y: Labels, rate: float, epoch: float
+    ) -> tuple[float, dict[str, Tensor]]:
         """Take a step: the loss, and every tensor of it in the order in which they arise."""
         seen: dict[str, Tensor] = {}
 
@@ -234,7 +237,8 @@ class _Side:
 
         with np.errstate(over="ignore", invalid="ignore"):
             loss, gradients = loss_and_gradients(self.model, x, y, self.loss, watch=watch)
-        self.optimizer.update(self.model.parameters, gradients, learning_rate=rate)
+        parameters = self.model.parameters
+        self.optimizer.update(parameters, gradients, learning_rate=rate, epoch=epoch)
         # Biases show in y; one without a gradient is moved by rounding alone.
         for name, value in (self.model.parameters | self.model.state).items():
             if name.rpartition(".")[2] not in ("b", "beta"):

@@ -12,6 +12,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from convexp.config import LATER, bind, build, parameters
+from convexp.errors import UserError
 from convexp.ops import OP_NAMES, Ops
 from convexp.plugins import load, search_path
 from convexp.run import AXES, Experiment, resolve
@@ -118,6 +119,28 @@ def test_an_experiment_stands_between_the_defaults_and_the_command_line() -> Non
     config = composed("experiment=one_epoch", "dataset=digits", "model.reg=0.5")
     assert config["dataset"]["_target_"] == "convexp.datasets.digits"
     assert (config["model"]["reg"], config["model"]["hidden_dim"]) == (0.5, 500)
+
+
+def test_patterns_of_parameters_may_be_given_on_the_command_line() -> None:
+    config = composed("optimizer.rates={conv?.b:64,*.w:0.5}", "optimizer.trained_until={*.b:2}")
+    optimizer = build(config["optimizer"], "optimizer", ops=load("naive"))
+    assert list(optimizer.rates.items()) == [("conv?.b", 64), ("*.w", 0.5)]
+    assert optimizer.trained_until == {"*.b": 2}
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("clip_norm=0", r"optimizer\.clip_norm = 0: input should be greater than 0"),
+        ("momentum=1", r"optimizer\.momentum = 1: input should be less than 1"),
+        ("rates={w:fast}", r"optimizer\.rates = 'fast': input should be a valid number"),
+        ("trained_until={w:-1}", r"optimizer\.trained_until = -1: input should be greater than"),
+    ],
+)
+def test_what_an_optimizer_may_be_told_is_checked(override: str, said: str) -> None:
+    config = composed("optimizer=nesterov", f"optimizer.{override}")
+    with pytest.raises(UserError, match=said):
+        build(config["optimizer"], "optimizer", ops=load("naive"))
 
 
 def test_the_axes_are_the_keys_of_the_configuration() -> None:

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
-from convexp.losses import softmax, svm
+from convexp import losses
+from convexp.losses import mixed, svm
 from convexp.testing import numerical_gradient, relative_error
+from tests.plain import softmax
 
 LABELS = np.array([2, 0, 1, 2])
+smoothed = partial(losses.softmax, label_smoothing=0.2)
+hinge = partial(svm, margin=1.0)
 
 
 def test_softmax_of_equal_scores_is_the_logarithm_of_the_classes() -> None:
@@ -27,14 +33,45 @@ def test_svm_leaves_a_class_beyond_the_margin_alone() -> None:
     np.testing.assert_array_equal(dscores, [[-1, 0, 1]])
 
 
-@pytest.mark.parametrize("loss", [softmax, lambda s, y: svm(s, y, margin=1.0)])
+def log_softmax(scores: np.ndarray) -> np.ndarray:
+    return scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
+
+
+def test_smoothing_gives_all_classes_their_share_of_the_target(rng: np.random.Generator) -> None:
+    scores = rng.standard_normal((4, 3))
+    target = 0.8 * np.eye(3)[LABELS] + 0.2 / 3
+    loss, dscores = smoothed(scores, LABELS)
+    assert loss == pytest.approx(-(target * log_softmax(scores)).sum(axis=1).mean())
+    np.testing.assert_allclose(dscores, (np.exp(log_softmax(scores)) - target) / 4)
+
+
+def test_a_smoothed_target_is_missed_by_certainty() -> None:
+    certain = 100 * np.eye(3)[LABELS]
+    assert softmax(certain, LABELS)[0] == pytest.approx(0)
+    assert smoothed(certain, LABELS)[0] == pytest.approx(0.2 * 200 / 3)
+
+
+@pytest.mark.parametrize("loss", [softmax, smoothed, hinge])
+def test_a_mixed_loss_weighs_that_of_both_labels(loss, rng: np.random.Generator) -> None:
+    scores, others = rng.standard_normal((4, 3)), np.array([0, 0, 2, 1])
+    both = partial(mixed, loss)
+    value, dscores = both(scores, LABELS, others, 0.3)
+    assert value == pytest.approx(0.3 * loss(scores, LABELS)[0] + 0.7 * loss(scores, others)[0])
+    numerical = numerical_gradient(lambda s: both(s, LABELS, others, 0.3)[0], scores)
+    assert relative_error(dscores, numerical) < 1e-7
+    assert both(scores, LABELS, others, 1.0)[0] == loss(scores, LABELS)[0]
+    single = scores.astype(np.float32)
+    assert both(single, LABELS, others, 0.3)[1].dtype == np.float32
+
+
+@pytest.mark.parametrize("loss", [softmax, smoothed, hinge])
 def test_gradients(loss, rng: np.random.Generator) -> None:
     scores = rng.standard_normal((4, 3))
     numerical = numerical_gradient(lambda s: loss(s, LABELS)[0], scores)
     assert relative_error(loss(scores, LABELS)[1], numerical) < 1e-7
 
 
-@pytest.mark.parametrize("loss", [softmax, lambda s, y: svm(s, y, margin=1.0)])
+@pytest.mark.parametrize("loss", [softmax, smoothed, hinge])
 def test_float32_stays_float32(loss) -> None:
     value, dscores = loss(np.ones((4, 3), np.float32), LABELS)
     assert type(value) is float

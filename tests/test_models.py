@@ -7,7 +7,6 @@ import pytest
 
 from convexp.datasets import digits
 from convexp.layers import Layer
-from convexp.losses import softmax
 from convexp.models import Network, conv_net, fully_connected, three_layer
 from convexp.ops import Ops
 from convexp.ops.timing import Clock
@@ -16,6 +15,7 @@ from convexp.plugins import load
 from convexp.schedules import constant
 from convexp.testing import numerical_gradient
 from convexp.training import fit, loss_and_gradients
+from tests.plain import PLAIN, softmax
 
 IMAGES, LABELS = np.random.default_rng(231).standard_normal((2, 3, 16, 16)), np.array([7, 2])
 
@@ -173,7 +173,9 @@ def test_conv_net_learns_digits() -> None:
     steps = fit(
         model,
         data,
-        optimizer=Adam(learning_rate=1e-2, beta1=0.9, beta2=0.999, eps=1e-8, ops=model.ops),
+        optimizer=Adam(
+            learning_rate=1e-2, beta1=0.9, beta2=0.999, eps=1e-8, ops=model.ops, **PLAIN
+        ),
         schedule=constant,
         loss=softmax,
         rng=np.random.default_rng(0),

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from convexp.datasets import Dataset, Split
-from convexp.losses import softmax
 from convexp.models import Network, fully_connected, three_layer
 from convexp.ops import Ops
 from convexp.ops.timing import Clock, timed
@@ -20,6 +19,7 @@ from convexp.optimizers import SGD, Adam
 from convexp.plugins import load
 from convexp.schedules import constant, exponential
 from convexp.training import DivergedError, assess, evaluate, fit, predict, shuffled_batches
+from tests.plain import PLAIN, softmax
 
 Record = list[tuple[int, dict[str, float]]]
 
@@ -40,7 +40,7 @@ def net(data: Dataset, ops: Ops, *, dtype: str = "float32", seed: int = 0) -> Ne
 
 
 def adam(ops: Ops) -> Adam:
-    return Adam(learning_rate=1e-2, beta1=0.9, beta2=0.999, eps=1e-8, ops=ops)
+    return Adam(learning_rate=1e-2, beta1=0.9, beta2=0.999, eps=1e-8, ops=ops, **PLAIN)
 
 
 def training(model: Network, data: Dataset, **changes: Any) -> Iterator[tuple[int, dict]]:
@@ -157,7 +157,7 @@ def test_without_validation_images_the_last_weights_stay(tiny: Dataset, ops: Ops
 def test_a_diverged_loss_ends_the_training(tiny: Dataset, ops: Ops) -> None:
     model = net(tiny, ops)
     before = model.snapshot()
-    run = training(model, tiny, optimizer=SGD(learning_rate=1e30, ops=ops))
+    run = training(model, tiny, optimizer=SGD(learning_rate=1e30, ops=ops, **PLAIN))
     with pytest.raises(DivergedError, match=r"the loss is (nan|inf) at step \d") as caught:
         list(run)
     assert re.fullmatch(r"train/loss at step \d", caught.value.where)
@@ -167,7 +167,7 @@ def test_a_diverged_loss_ends_the_training(tiny: Dataset, ops: Ops) -> None:
 
 def test_whether_it_is_fatal_is_configured_and_travels_with_the_error(tiny: Dataset) -> None:
     ops = load("fast")
-    optimizer = SGD(learning_rate=1e30, ops=ops)
+    optimizer = SGD(learning_rate=1e30, ops=ops, **PLAIN)
     run = training(net(tiny, ops), tiny, optimizer=optimizer, on_divergence="stop")
     with pytest.raises(DivergedError) as caught:
         list(run)
@@ -261,8 +261,8 @@ class Spoils(SGD):
 
     taken = 0
 
-    def update(self, parameters: Any, gradients: Any, *, learning_rate: float) -> None:
-        super().update(parameters, gradients, learning_rate=learning_rate)
+    def update(self, parameters: Any, gradients: Any, **options: float) -> None:
+        super().update(parameters, gradients, **options)
         self.taken += 1
         if self.taken == 6:
             parameters["affine1.b"][0] = -np.inf
@@ -272,7 +272,7 @@ def test_a_weight_that_is_not_finite_is_a_divergence_whatever_the_loss(tiny: Dat
     ops = load("fast")
     model = net(tiny, ops)
     _, weights, error = until_it_diverges(
-        model, tiny, optimizer=Spoils(learning_rate=1e-3, ops=ops)
+        model, tiny, optimizer=Spoils(learning_rate=1e-3, ops=ops, **PLAIN)
     )
     assert error.where == "affine1.b at step 6"
     assert "a value of affine1.b is not finite at step 6" in str(error)
@@ -283,7 +283,7 @@ def test_a_weight_that_is_not_finite_is_a_divergence_whatever_the_loss(tiny: Dat
 def test_nothing_that_is_not_finite_is_yielded_and_nothing_warns(tiny: Dataset, ops: Ops) -> None:
     model = net(tiny, ops)
     record, _, _ = until_it_diverges(
-        model, tiny, optimizer=SGD(learning_rate=1e12, ops=ops), batch_size=60, epochs=20
+        model, tiny, optimizer=SGD(learning_rate=1e12, ops=ops, **PLAIN), batch_size=60, epochs=20
     )
     assert all(math.isfinite(value) for _, metrics in record for value in metrics.values())
 

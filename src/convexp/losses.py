@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
+from annotated_types import Ge, Lt
 from pydantic import PositiveFloat
 
 from convexp.ops.shapes import Array
@@ -13,16 +15,21 @@ from convexp.ops.shapes import Array
 Labels = npt.NDArray[np.integer[Any]]
 
 
-def softmax(scores: Array, labels: Labels) -> tuple[float, Array]:
-    """Softmax cross-entropy: ``mean over n of -log(exp(s[n, y[n]]) / sum over k of exp(s[n, k]))``.
+def softmax(
+    scores: Array, labels: Labels, *, label_smoothing: Annotated[float, Ge(0), Lt(1)]
+) -> tuple[float, Array]:
+    """Softmax cross-entropy: ``mean over n of -sum over k of t[n, k] * log(softmax(s[n])[k])``.
+
+    The target ``t`` is ``(1 - label_smoothing) * one_hot(y) + label_smoothing / K`` (Szegedy et
+    al. 2016, arXiv 1512.00567).
 
     Args:
         scores: one for each class, ``(N, K)``.
         labels: the right classes, ``(N,)``, each from 0 to K - 1.
+        label_smoothing: how much of the target all classes share alike.
 
     Returns:
-        The loss, and its gradient ``(softmax(s) - one_hot(y)) / N``, of the shape and dtype of
-        ``scores``.
+        The loss, and its gradient ``(softmax(s) - t) / N``, of the shape and dtype of ``scores``.
 
     Raises:
         ValueError: the shapes do not fit, or the batch is empty.
@@ -32,9 +39,13 @@ def softmax(scores: Array, labels: Labels) -> tuple[float, Array]:
     shifted = scores - scores.max(axis=1, keepdims=True)
     exponentials = np.exp(shifted)
     sums = exponentials.sum(axis=1, keepdims=True)
-    loss = float(np.mean(np.log(sums[:, 0]) - shifted[rows, labels]))
+    target = shifted[rows, labels]
     dscores = exponentials / sums
-    dscores[rows, labels] -= 1
+    dscores[rows, labels] -= 1 - label_smoothing
+    if label_smoothing > 0:
+        target = (1 - label_smoothing) * target + label_smoothing * shifted.mean(axis=1)
+        dscores -= label_smoothing / scores.shape[1]
+    loss = float(np.mean(np.log(sums[:, 0]) - target))
     dscores /= len(rows)
     return loss, dscores
 
@@ -62,6 +73,34 @@ def svm(scores: Array, labels: Labels, *, margin: PositiveFloat) -> tuple[float,
     dscores[rows, labels] = -dscores.sum(axis=1)
     dscores /= len(rows)
     return loss, dscores
+
+
+def mixed(
+    loss: Callable[[Array, Labels], tuple[float, Array]],
+    scores: Array,
+    labels: Labels,
+    others: Labels,
+    share: float,
+) -> tuple[float, Array]:
+    """``share * loss(labels) + (1 - share) * loss(others)``: of images mixed of two (mixup, Zhang
+    et al. 2018, arXiv 1710.09412).
+
+    Args:
+        loss: of scores and labels.
+        scores: one for each class, ``(N, K)``.
+        labels: the classes of the images that have the share ``share``, ``(N,)``.
+        others: those of the images mixed in, ``(N,)``.
+        share: from 0 to 1.
+
+    Returns:
+        The loss, and its gradient, of the shape and dtype of ``scores``.
+
+    Raises:
+        ValueError: the shapes do not fit, or the batch is empty.
+    """
+    one, dscores = loss(scores, labels)
+    other, dothers = loss(scores, others)
+    return share * one + (1 - share) * other, share * dscores + (1 - share) * dothers
 
 
 def _rows(scores: Array, labels: Labels) -> npt.NDArray[np.intp]:

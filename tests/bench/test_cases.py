@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from convexp.bench.cases import conv, max_pool, network, spatial_batchnorm
+from tests.plain import PLAIN
 
 MODEL = {
     "_target_": "convexp.models.three_layer",
@@ -16,7 +17,7 @@ MODEL = {
 }
 NETWORK: dict[str, Any] = {
     "model": MODEL,
-    "optimizer": {"_target_": "convexp.optimizers.SGD", "learning_rate": 1e-3},
+    "optimizer": {"_target_": "convexp.optimizers.SGD", "learning_rate": 1e-3, **PLAIN},
     "image": [3, 8, 6],
     "num_classes": 10,
     "batch": 7,

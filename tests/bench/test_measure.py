@@ -14,6 +14,7 @@ from convexp.bench.processes import Candidate, WorkerError, Workers
 from convexp.bench.results import compare, result
 from convexp.threads import SPINS
 from tests.conftest import Install
+from tests.plain import PLAIN
 
 
 def ours(name: str) -> Candidate:
@@ -129,7 +130,7 @@ def test_a_case_that_is_run_once_tells_its_figures(short: Effort) -> None:
             "weight_scale": 1e-2,
             "reg": 0.0,
         },
-        "optimizer": {"_target_": "convexp.optimizers.SGD", "learning_rate": 1e-3},
+        "optimizer": {"_target_": "convexp.optimizers.SGD", "learning_rate": 1e-3, **PLAIN},
         "dtype": "float32",
     }
     dataset = {

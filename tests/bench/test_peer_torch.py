@@ -12,6 +12,7 @@ import pytest
 from convexp.bench import networks, ours
 from convexp.bench.cases import conv, max_pool, spatial_batchnorm
 from convexp.plugins import naive
+from tests.plain import PLAIN
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed; the extra bench brings it")
 
@@ -39,6 +40,7 @@ NETWORK: dict[str, Any] = {
     "optimizer": {
         "_target_": "convexp.optimizers.Adam",
         **{"learning_rate": 1e-3, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8},
+        **PLAIN,
     },
     **{"image": [3, 8, 6], "num_classes": 4, "batch": 5, "dtype": "float64"},
 }
@@ -103,6 +105,9 @@ def test_a_networks_steps_are_the_same(model: dict[str, Any], form: Any) -> None
 
 @formats
 def test_what_has_no_counterpart_is_not_supported(form: Any) -> None:
-    sgd = {"_target_": "convexp.optimizers.SGD", "learning_rate": 1e-3}
-    with pytest.raises(peer_torch_network.UnsupportedError, match="with Adam only"):
+    sgd = {"_target_": "convexp.optimizers.SGD", "learning_rate": 1e-3, **PLAIN}
+    with pytest.raises(peer_torch_network.UnsupportedError, match="with plain Adam only"):
         peer_torch_network.Trained(form, NETWORK | {"model": MODELS[0], "optimizer": sgd})
+    clipped = {"optimizer": NETWORK["optimizer"] | {"clip_norm": 1.0}}
+    with pytest.raises(peer_torch_network.UnsupportedError, match="with plain Adam only"):
+        peer_torch_network.Trained(form, NETWORK | {"model": MODELS[0]} | clipped)

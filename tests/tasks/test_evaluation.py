@@ -9,11 +9,12 @@ import pytest
 from PIL import Image
 
 from convexp.datasets import Dataset, Split
-from convexp.losses import softmax, svm
+from convexp.losses import svm
 from convexp.models import Network, fully_connected
 from convexp.plugins import load
 from convexp.tasks import evaluation
 from convexp.tasks.evaluation import confusion, probabilities, record_evaluation
+from tests.plain import softmax
 from tests.tasks.test_check import Recorder
 
 

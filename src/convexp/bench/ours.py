@@ -189,6 +189,7 @@ class Trained:
     def __init__(self, ops: Ops, values: dict[str, Any]) -> None:
         self.model = sequential(values, ops)
         self.optimizer: Optimizer = build(values["optimizer"], "optimizer", ops=ops)
+        self.loss = partial(softmax, label_smoothing=0.0)
 
     def put(self, x: Array, labels: Labels) -> tuple[Array, Labels]:
         """The arrays themselves."""
@@ -196,9 +197,9 @@ class Trained:
 
     def step(self, batch: tuple[Array, Labels]) -> float:
         """As `convexp.training.fit` makes it."""
-        loss, gradients = loss_and_gradients(self.model, *batch, softmax)
+        loss, gradients = loss_and_gradients(self.model, *batch, self.loss)
         rate = self.optimizer.learning_rate
-        self.optimizer.update(self.model.parameters, gradients, learning_rate=rate)
+        self.optimizer.update(self.model.parameters, gradients, learning_rate=rate, epoch=0.0)
         return loss
 
     def predict(self, batch: tuple[Array, Labels]) -> Array:

@@ -152,8 +152,9 @@ def _faster_adam(net: nn.Module, ours: Network, node: dict[str, Any]) -> torch.o
     Raises:
         UnsupportedError: the optimizer is another.
     """
-    if node["_target_"].rpartition(".")[2] != "Adam":
-        raise UnsupportedError("PyTorch's step is made with Adam only")
+    more = ("weight_decay", "clip_norm", "rates", "trained_until")
+    if node["_target_"].rpartition(".")[2] != "Adam" or any(node[key] for key in more):
+        raise UnsupportedError("PyTorch's step is made with plain Adam only")
     trained = [p for p in net.parameters() if p.requires_grad]
     # Matrices and filters are the weights, which the penalty is on.
     products = [m.weight for m in net.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]

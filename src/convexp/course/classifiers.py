@@ -7,8 +7,8 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from convexp import losses
 from convexp.course.arguments import table
+from convexp.course.losses import softmax_loss
 from convexp.losses import Labels
 from convexp.models import DType, three_layer
 from convexp.ops import Ops
@@ -104,7 +104,7 @@ class ThreeLayerConvNet:
         self._hand_over()
         if y is None:
             return self._network.predict(X)
-        loss, gradients = loss_and_gradients(self._network, X, y, losses.softmax)
+        loss, gradients = loss_and_gradients(self._network, X, y, softmax_loss)
         grads = {name: gradients[own] for name, own in PARAMETERS.items()}
         return add_penalty(loss, grads, self.params, self.reg), grads
 

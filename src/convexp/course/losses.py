@@ -20,7 +20,7 @@ def softmax_loss(x: Array, y: Labels) -> tuple[float, Array]:
     Raises:
         ValueError: the shapes do not fit, or the batch is empty.
     """
-    return losses.softmax(x, y)
+    return losses.softmax(x, y, label_smoothing=0.0)
 
 
 def svm_loss(x: Array, y: Labels) -> tuple[float, Array]:

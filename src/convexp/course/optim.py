@@ -18,11 +18,14 @@ from convexp.optimizers import SGD, Adam, Momentum, Optimizer, RMSProp
 
 Config = dict[str, Any]
 
+PLAIN: dict[str, Any] = {"weight_decay": 0.0, "clip_norm": None, "rates": {}, "trained_until": {}}
+"""What the course's rules do not have."""
+
 
 def sgd(w: Array, dw: Array, config: Config | None = None) -> tuple[Array, Config]:
     """Stochastic gradient descent. Settings: learning_rate 1e-2."""
     config = _settings("sgd", config, {"learning_rate": 1e-2})
-    rule = SGD(learning_rate=config["learning_rate"], ops=table("fast"))
+    rule = SGD(learning_rate=config["learning_rate"], ops=table("fast"), **PLAIN)
     return _step(rule, w, dw, config, {})
 
 
@@ -32,7 +35,10 @@ def sgd_momentum(w: Array, dw: Array, config: Config | None = None) -> tuple[Arr
     memory = {"velocity": "velocity"}
     config = _settings("sgd_momentum", config, defaults, memory)
     rule = Momentum(
-        learning_rate=config["learning_rate"], momentum=config["momentum"], ops=table("fast")
+        learning_rate=config["learning_rate"],
+        momentum=config["momentum"],
+        ops=table("fast"),
+        **PLAIN,
     )
     return _step(rule, w, dw, config, memory)
 
@@ -47,6 +53,7 @@ def rmsprop(w: Array, dw: Array, config: Config | None = None) -> tuple[Array, C
         decay=config["decay_rate"],
         eps=config["epsilon"],
         ops=table("fast"),
+        **PLAIN,
     )
     return _step(rule, w, dw, config, memory)
 
@@ -65,6 +72,7 @@ def adam(w: Array, dw: Array, config: Config | None = None) -> tuple[Array, Conf
         beta2=config["beta2"],
         eps=config["epsilon"],
         ops=table("fast"),
+        **PLAIN,
     )
     rule.steps = config["t"]
     next_w, config = _step(rule, w, dw, config, memory)
@@ -102,10 +110,11 @@ def _step(
     if dw.shape != w.shape:
         raise ValueError(f"the gradient {dw.shape} must have the shape of the parameter {w.shape}")
     next_w = np.array(w, np.result_type(w, dw), order="C")
+    rule.begin({"w": next_w})
     for key, average in memory.items():
         if config.get(key) is not None:
             rule.state[average]["w"] = np.array(config[key], next_w.dtype, order="C")
-    rule.update({"w": next_w}, {"w": dw}, learning_rate=config["learning_rate"])
+    rule.update({"w": next_w}, {"w": dw}, learning_rate=config["learning_rate"], epoch=0.0)
     for key, average in memory.items():
         config[key] = rule.state[average]["w"]
     return next_w, config

@@ -11,6 +11,7 @@ LEVELS = ["baseline", "avx2", "avx512"]
 AGREEMENT = """
 from tests.ops.agreement import CONV_CASES, ConvCase, assert_conv_agrees
 from tests.ops.test_affine import AFFINE_SHAPES, assert_affine_agrees
+from tests.ops.test_gelu import assert_gelu_agrees
 from tests.ops.test_sandwiches import POOLED_CASES, assert_sandwich_agrees
 from convexp.ops.fast import isa
 from convexp.plugins import fast
@@ -24,6 +25,7 @@ for case in POOLED_CASES:
         assert_sandwich_agrees(fast.ops, case, dtype)
 for shape in AFFINE_SHAPES:
     assert_affine_agrees(fast.ops, shape)
+assert_gelu_agrees(fast.ops)
 print(isa())
 """
 

@@ -49,6 +49,8 @@ def all_passes(ops: Ops) -> list[Array]:
     results += y, *statistics, *ops.spatial_batchnorm_relu.backward(x, cache)
     y, cache = ops.max_pool.forward(x, size=3, stride=2)
     results += y, ops.max_pool.backward(y, cache)
+    y, cache = ops.gelu.forward(many)
+    results += y, ops.gelu.backward(many, cache)
     y, statistics, cache = ops.spatial_batchnorm.forward(x, gamma, beta, eps=1e-5)
     results += y, *statistics, *ops.spatial_batchnorm.backward(x, cache)
     y, statistics, cache = ops.spatial_batchnorm_relu.forward(x, gamma, beta, eps=1e-5)
@@ -102,6 +104,7 @@ CALLS = {
     "affine": "ops.affine.forward(x.reshape(12, -1), np.ones((7680, 9), np.float32), np.ones(9))",
     "max_pool": "ops.max_pool.forward(x, size=2, stride=2)",
     "batchnorm": "ops.batchnorm.forward(x.reshape(12, -1), *np.ones((2, 7680)), eps=1.0)",
+    "gelu": "ops.gelu.forward(x)",
     "updates": "ops.updates.sgd(x, x, rate=1.0)",
     "spatial_batchnorm": "ops.spatial_batchnorm.forward(x, *np.ones((2, 30)), eps=1.0)",
 }

@@ -17,6 +17,7 @@ NONE: dict[str, str | None] = dict.fromkeys(
         "max_pool",
         "batchnorm",
         "spatial_batchnorm",
+        "gelu",
         "conv_relu",
         "conv_relu_pool",
         "spatial_batchnorm_relu",

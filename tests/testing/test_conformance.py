@@ -71,6 +71,7 @@ FOUND = {
     "spoils its cache": ("max_pool", "x was written to", "size"),
     "wrong slope": ("batchnorm", "dgamma is off by", "by differences"),
     "starts at zero": ("max_pool", "y is off by", "all below zero"),
+    "by tanh": ("gelu", "y is off by", "x 2x1 float32"),
     "one pass": ("batchnorm", "y is off by", "mean 10000"),
     "forgets the correction": ("updates", "p is off by", "adam 1 float"),
     "updates a copy": ("updates", "is accepted, where a ValueError", "sgd refuses p"),

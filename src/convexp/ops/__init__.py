@@ -12,6 +12,7 @@ max_pool                ``(x, *, size, stride) -> y, cache``        ``(dy, cache
 batchnorm               ``(x, gamma, beta, *, eps)                  ``(dy, cache)
                         -> y, (mean, var), cache``                  -> dx, dgamma, dbeta``
 spatial_batchnorm       as batchnorm, per channel of (N, C, H, W)   as batchnorm
+gelu                    ``(x) -> y, cache``, of any shape           ``(dy, cache) -> dx``
 conv_relu               as conv                                     as conv
 conv_relu_pool          ``(x, w, b, *, stride, pad, size,           as conv
                         pool_stride) -> y, cache``
@@ -19,7 +20,8 @@ spatial_batchnorm_relu  as spatial_batchnorm                        as batchnorm
 ======================  ==========================================  ==============================
 
 The last three are *sandwiches*: a table that does not bring them gets them composed of its own
-primitives, so a backend writes only what it speeds up (see `Composed`).
+primitives, so a backend writes only what it speeds up (see `Composed`). A table that does not bring
+gelu has the reference's.
 
 The dimension alphabet, used everywhere:
 
@@ -50,7 +52,8 @@ The rules of the contract:
 5. A tie in max_pool goes to the first maximum in row-major order. NaN propagates: a window that
    holds a NaN yields NaN, and its gradient goes to the first NaN. A convolution's output whose
    window holds a NaN or an infinity is not finite; how far that spreads among the outputs of the
-   same image, and in ``dw``, which sums over the images, is the backend's affair.
+   same image, and in ``dw``, which sums over the images, is the backend's affair. gelu has its
+   limits at the infinities: 0 and a slope of 0, infinity and a slope of 1.
 6. A backward that takes ``need_dx`` and ``need_dw`` computes what is needed, the same numbers as
    when all is, and returns None for the rest; ``db`` goes with ``dw``.
 7. A shape that does not fit is a ValueError from `convexp.ops.shapes`, raised before any
@@ -72,6 +75,7 @@ from functools import partial
 from typing import Any, NoReturn
 
 from convexp.errors import choices
+from convexp.ops.naive import gelu
 from convexp.ops.naive import updates as reference
 from convexp.ops.sandwiches import SANDWICHES
 
@@ -180,6 +184,7 @@ class Ops:
     max_pool: Op
     batchnorm: Op
     spatial_batchnorm: Op
+    gelu: Op = Op(gelu.forward, gelu.backward)
     conv_relu: Op = COMPOSED
     conv_relu_pool: Op = COMPOSED
     spatial_batchnorm_relu: Op = COMPOSED
@@ -240,6 +245,7 @@ INPUTS = {
     "max_pool": ("x",),
     "batchnorm": ("x", "gamma", "beta"),
     "spatial_batchnorm": ("x", "gamma", "beta"),
+    "gelu": ("x",),
     "conv_relu": ("x", "w", "b"),
     "conv_relu_pool": ("x", "w", "b"),
     "spatial_batchnorm_relu": ("x", "gamma", "beta"),

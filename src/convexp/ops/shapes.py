@@ -139,6 +139,8 @@ def output_shape(op: str, *inputs: Shape, **arguments: Any) -> Shape:
         return batchnorm_shape(*inputs)
     if op in ("spatial_batchnorm", "spatial_batchnorm_relu"):
         return spatial_batchnorm_shape(*inputs)
+    if op == "gelu":
+        return inputs[0]
     y = conv_shape(*inputs, stride=arguments["stride"], pad=arguments["pad"])
     if op == "conv_relu_pool":
         return max_pool_shape(y, size=arguments["size"], stride=arguments["pool_stride"])

@@ -19,6 +19,7 @@ try:
         batchnorm,
         build_info,
         conv,
+        gelu,
         max_pool,
         sandwiches,
         updates,
@@ -39,6 +40,7 @@ ops = dataclasses.replace(
     spatial_batchnorm=Op(batchnorm.spatial_forward, batchnorm.spatial_backward),
     spatial_batchnorm_relu=Op(batchnorm.spatial_relu_forward, batchnorm.spatial_relu_backward),
     affine=Op(affine.forward, affine.backward),
+    gelu=Op(gelu.forward, gelu.backward),
     conv_relu=Op(sandwiches.conv_relu_forward, sandwiches.conv_relu_backward),
     conv_relu_pool=Op(sandwiches.conv_relu_pool_forward, sandwiches.conv_relu_pool_backward),
     updates=Updates(

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from convexp.ops import GRADIENTS, INPUTS, OUTPUTS, Op, Ops
-from convexp.ops.naive import affine, batchnorm, conv, max_pool
+from convexp.ops.naive import affine, batchnorm, conv, gelu, max_pool
 from convexp.ops.shapes import as_pair
 from convexp.testing.cases import Anything, Case
 
@@ -25,6 +25,7 @@ REFERENCE = Ops(
     max_pool=Op(max_pool.forward, max_pool.backward),
     batchnorm=Op(batchnorm.forward, batchnorm.backward),
     spatial_batchnorm=Op(batchnorm.spatial_forward, batchnorm.spatial_backward),
+    gelu=Op(gelu.forward, gelu.backward),
 )
 """The NumPy loops that are right by definition."""
 
@@ -89,6 +90,8 @@ def tolerance(case: Case, inputs: Mapping[str, Anything], dtype: np.dtype[Any]) 
     eps = float(np.finfo(dtype).eps)
     if case.op == "max_pool":
         return 0.0  # it copies, and the gradients that it adds up are whole numbers
+    if case.op == "gelu":
+        return 8 * eps  # of an error function, to be added to 1, and two products
     if "norm" in case.op:
         # The rounding of the mean comes back multiplied by |x| / std.
         x = float(np.max(_size(inputs["x"]), initial=0))

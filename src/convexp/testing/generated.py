@@ -99,7 +99,7 @@ def _values(op: str) -> list[str]:
         return ["whole", "distinct", "below zero"]
     if "relu" in op:
         return ["normal"]
-    return ["normal", "whole", "far"] if "norm" in op else ["normal", "whole"]
+    return ["normal", "whole", "far"] if "norm" in op or op == "gelu" else ["normal", "whole"]
 
 
 @st.composite
@@ -112,6 +112,8 @@ def _calls(draw: st.DrawFn, op: str) -> tuple[tuple[Shape, ...], dict[str, Any]]
             M = draw(st.integers(1, 40))
             return ((N, D), (D, M), (M,)), {}
         return ((N * draw(st.integers(1, 9)), D), (D,), (D,)), {"eps": draw(_eps())}
+    if op == "gelu":
+        return ((N, *draw(st.lists(st.integers(1, 9), max_size=3))),), {}
     C = draw(st.integers(1, 5))
     if "norm" in op:
         H, W = draw(st.integers(1, 7)), draw(st.integers(1, 12))

@@ -87,6 +87,16 @@ NORM: dict[str, list[tuple[Shape, float]]] = {  # x, eps
 
 NORM["spatial_batchnorm_relu"] = NORM["spatial_batchnorm"]
 
+GELU: list[Shape] = [
+    (1,),
+    (2, 1),
+    (0, 3),
+    (3, 5),
+    (1, 4, 3, 2),
+    (2, 3, 5, 7),
+    (2, 2, 6, 33),
+]
+
 SANDWICHED: list[tuple[Shape, Shape, Any, Any, Any, Any]] = [  # and the pool's size and stride
     ((1, 1, 2, 3), (1, 1, 2, 2), 1, 0, 1, 1),
     ((1, 1, 4, 3), (2, 1, 2, 1), 1, (0, 1), (1, 2), 1),
@@ -105,6 +115,7 @@ TYPICAL: dict[str, Case] = {
     ),
     "batchnorm": Case("batchnorm", ((5, 3), (3,), (3,)), {"eps": 1e-3}),
     "spatial_batchnorm": Case("spatial_batchnorm", ((2, 3, 2, 4), (3,), (3,)), {"eps": 1e-3}),
+    "gelu": Case("gelu", ((3, 2, 4, 5),), {}),
     "conv_relu": Case(
         "conv_relu", ((2, 2, 4, 6), (3, 2, 3, 2), (3,)), {"stride": 1, "pad": 1}, values="whole"
     ),
@@ -140,6 +151,7 @@ BUSY: dict[str, dict[str, Any]] = {
     "max_pool": {"shapes": ((8, 5, 16, 16),), "arguments": {"size": 2, "stride": 2}},
     "batchnorm": {"shapes": ((64, 40), (40,), (40,))},
     "spatial_batchnorm": {"shapes": ((6, 5, 8, 12), (5,), (5,))},
+    "gelu": {"shapes": ((8, 5, 16, 16),)},
 }
 BUSY["conv_relu"] = BUSY["conv"]
 BUSY["conv_relu_pool"] = {
@@ -172,6 +184,7 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         ("beta", "beta with an entry too many"),
         ("dy", "dy of another shape"),
     ],
+    "gelu": [("dy", "dy of another shape")],
 }
 WRONG["spatial_batchnorm"] = [("x", "x without its channel axis"), *WRONG["batchnorm"][1:]]
 WRONG["spatial_batchnorm_relu"] = WRONG["spatial_batchnorm"]
@@ -209,6 +222,10 @@ def _shapes(op: str) -> Iterator[Case]:
     elif op in NORM:
         for x, eps in NORM[op]:
             yield Case(op, (x, x[1:2], x[1:2]), {"eps": eps})
+    elif op == "gelu":
+        for x in GELU:
+            yield Case(op, (x,), {})
+            yield Case(op, (x,), {}, values="far")
     else:
         for x, w, stride, pad, size, pool_stride in SANDWICHED:
             arguments = {"stride": stride, "pad": pad}

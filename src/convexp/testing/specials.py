@@ -23,7 +23,7 @@ batch norm with relu:    as without                                    as withou
 y, dx, mean, var
 batch norm with relu:    nowhere                                       in a channel with one
 dgamma, dbeta
-max_pool, affine         everything is compared as usual
+max_pool, affine, gelu   everything is compared as usual
 =======================  ============================================  ===========================
 
 dw sums over the images, so a special value in one is in the sum. A transform spreads it over the

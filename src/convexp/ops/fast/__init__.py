@@ -15,6 +15,7 @@
 ``max_pool.pyx``      max-pooling; ``pool_kernel.h`` has the loops of its forward pass
 ``batchnorm.pyx``     batch normalization, plain and spatial, with a relu after it or without;
                       ``norm_kernel.h`` has its loops
+``gelu.pyx``          the Gaussian error linear unit; ``gelu_kernel.h`` has its loops
 ``updates.pyx``       the optimizers' steps
 ``_planes.pyx``       from planes of pixels to pixels with lanes of filters, and back
 ``_kernels.pyx``      the micro-kernels (``kernels.h`` and what it includes) of the instruction set

@@ -51,6 +51,7 @@ def photographs(named: str | Sequence[str] | None, shape: Sequence[int]) -> Phot
         ValueError: no file fits a pattern, one is missing or no image that Pillow reads, or the
             network's images are neither grey nor in colour.
     """
+    names: tuple[str, ...]
     C, H, W = shape
     if C not in (1, 3):
         raise ValueError(
@@ -60,11 +61,9 @@ def photographs(named: str | Sequence[str] | None, shape: Sequence[int]) -> Phot
     def fit(image: Image) -> Picture:
         return fitted(image, H, W, grey=C == 1)
 
-    if named is None:
-        names, pictures = SAMPLES, samples(fit)
-    else:
-        names = found([named] if isinstance(named, str) else named)
-        pictures = [read(name, fit) for name in names]
+    patterns = [named] if isinstance(named, str) else named
+    names = SAMPLES if patterns is None else found(patterns)
+    pictures = samples(fit) if patterns is None else [read(name, fit) for name in names]
     images = np.stack(pictures).reshape(len(names), H, W, C).transpose(0, 3, 1, 2)
     return Photographs(names, np.ascontiguousarray(images))
 

@@ -27,7 +27,7 @@ FLOORS = [
     {"tracking"},
     {"terminal", "threads", "memory", "plugins"},
     {"bench"},
-    {"tasks", "course", "provenance", "new_backend", "pytest_plugin", "inference"},
+    {"tasks", "course", "provenance", "new_backend", "pytest_plugin", "inference", "onnx_export"},
     {"auto", "sweeps"},
     {"run", "commands"},
     {"__main__"},
@@ -159,6 +159,12 @@ def test_only_the_tests_of_backends_know_pytest() -> None:
     assert at_once == {"__future__", "collections", "pytest", "sys", "typing"}
     for name in imports(SOURCE / "testing" / "__init__.py", nested=False):
         assert name != "pytest"
+
+
+def test_only_the_export_knows_onnx() -> None:
+    assert users("onnx") == users("onnxruntime") == {"onnx_export.py"}
+    for path in MODULES:  # an extra, and half a second to be imported
+        assert "convexp.onnx_export" not in imports(path, nested=False), path
 
 
 def test_only_its_own_workers_modules_know_pytorch() -> None:

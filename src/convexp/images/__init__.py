@@ -6,6 +6,8 @@
     confusion.py    which classes are taken for which
     worst.py        images, what they are, and what they are taken for
     photographs.py  photographs, and what filters make of them
+    reading.py      photographs from files, as a network takes them
+    predictions.py  images, and what a network takes them for
 
 matplotlib is imported when a figure is drawn: that takes a third of a second, and a run without
 pictures needs none of it.
@@ -16,17 +18,22 @@ from convexp.images.curves import History, learning_curves
 from convexp.images.filters import filter_grid
 from convexp.images.photographs import filtered_figure, picture_format, square
 from convexp.images.picture import Picture, as_png, rasterized, upscale
+from convexp.images.predictions import predictions_figure
+from convexp.images.reading import Photographs, photographs
 from convexp.images.worst import worst_figure
 
 __all__ = [
     "History",
+    "Photographs",
     "Picture",
     "as_png",
     "confusion_figure",
     "filter_grid",
     "filtered_figure",
     "learning_curves",
+    "photographs",
     "picture_format",
+    "predictions_figure",
     "rasterized",
     "square",
     "upscale",

@@ -69,7 +69,7 @@ def worst_figure(
         caption = _cut(true[i]) if right else f"{_cut(true[i])} → {_cut(predicted[i])}"
         axes.text(middle, top + height + 0.05, caption, **words)
         colour = "tab:green" if right else "tab:red"
-        axes.text(middle, top + height + 0.21, _percent(probabilities[i]), color=colour, **words)
+        axes.text(middle, top + height + 0.21, percent(probabilities[i]), color=colour, **words)
     # Last, since each image makes the axes its own size.
     axes.set(xlim=(0, size[0]), ylim=(size[1], 0), aspect="auto")
     return figure
@@ -79,5 +79,6 @@ def _cut(name: str) -> str:
     return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
 
 
-def _percent(probability: float) -> str:
+def percent(probability: float) -> str:
+    """A probability in a caption."""
     return "< 0.1 %" if probability < 0.001 else f"{100 * probability:.1f} %"

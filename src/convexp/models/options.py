@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Literal, TypedDict
+from typing import Literal
 
 from pydantic import ConfigDict, PositiveFloat, PositiveInt
+from typing_extensions import TypedDict
 
 from convexp.layers import Initializer, he, lecun, normal, orthogonal, xavier
 

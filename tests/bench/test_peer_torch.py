@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from convexp.bench import networks, ours
-from convexp.bench.cases import conv, max_pool, spatial_batchnorm
+from convexp.bench.cases import conv, gelu, max_pool, spatial_batchnorm
 from convexp.plugins import naive
 from tests.plain import PLAIN
 
@@ -35,6 +35,7 @@ CASES = [
     *spatial_batchnorm(
         **GIVEN, x=[3, 4, 5], relu=False, passes=["forward", "backward"], name="batchnorm"
     ),
+    *gelu(**GIVEN, x=[3, 4, 5], passes=["forward", "backward"], name="gelu"),
 ]
 NETWORK: dict[str, Any] = {
     "optimizer": {

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Literal
 
 from pydantic import ConfigDict, PositiveFloat, PositiveInt
-from typing_extensions import TypedDict
+from typing_extensions import TypedDict  # pydantic's on Python 3.11
 
 from convexp.layers import Initializer, he, lecun, normal, orthogonal, xavier
 

@@ -20,7 +20,6 @@ from convexp.training.limits import Limits
 from convexp.training.loop import (
     DivergedError,
     OnDivergence,
-    Schedule,
     Step,
     fit,
     loss_and_gradients,
@@ -37,7 +36,6 @@ __all__ = [
     "Limits",
     "Loss",
     "OnDivergence",
-    "Schedule",
     "Step",
     "TrainingState",
     "assess",

@@ -6,8 +6,9 @@ caller's affair (see `convexp.tasks`), and a test reads them with ``list(fit(...
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
+from dataclasses import dataclass, field
 from math import ceil, isfinite
 from time import perf_counter
 from typing import Literal, NamedTuple
@@ -22,13 +23,10 @@ from convexp.losses import Labels, mixed
 from convexp.models import Network, Watch, unwatched
 from convexp.ops.shapes import Array
 from convexp.ops.timing import Clock
-from convexp.schedules import warmed_up
+from convexp.schedules import Schedule, warmed_up
 from convexp.training.evaluation import Loss, evaluate
 from convexp.training.limits import Limits
 from convexp.training.state import TrainingState
-
-Schedule = Callable[[float, float], float]
-"""``(epoch, epochs) -> factor``: see `convexp.schedules`."""
 
 OnDivergence = Literal["fail", "stop"]
 """What is to become of a training that diverges."""
@@ -125,106 +123,159 @@ def fit(
             then holds its last good weights: those of the best epoch so far; where none has been
             validated, those of the last epoch, or of the last step since that divides by 100.
     """
-    model, rate = state.model, state.optimizer.learning_rate
-    limits = Limits(max_steps, max_minutes, patience)
-    began = perf_counter() - state.seconds
+    loop = _Loop(
+        state,
+        dataset,
+        loss=loss,
+        clock=clock,
+        epochs=epochs,
+        batch_size=batch_size,
+        limits=Limits(max_steps, max_minutes, patience),
+        keep=keep,
+        num_train_samples=num_train_samples,
+        fatal=on_divergence == "fail",
+    )
+    try:
+        if not state.begun:
+            yield state.step, loop.begin()
+        while state.epoch < epochs and state.stopped is None:
+            clock.reset()
+            to_make = steps(
+                state,
+                dataset,
+                schedule=schedule,
+                augmentation=augmentation,
+                epochs=epochs,
+                batch_size=batch_size,
+                warmup_epochs=warmup_epochs,
+                loader_threads=loader_threads,
+            )
+            with closing(to_make):
+                yield from loop.epoch(to_make)
+    except DivergedError:
+        state.model.restore(state.kept)
+        raise
+    state.model.restore(state.kept)
 
-    def diverged(name: str, what: str) -> DivergedError:
-        model.restore(state.kept)
-        return DivergedError(
-            f"{what} at step {state.step}; a lower learning rate than {rate:g} or a smaller "
-            "weight scale may keep it finite",
-            where=f"{name} at step {state.step}",
-            fatal=on_divergence == "fail",
-        )
 
-    def accuracies() -> dict[str, float]:
-        size = min(num_train_samples, len(dataset.train))
-        sample = state.rng.choice(len(dataset.train), size, replace=False)
-        with np.errstate(over="ignore", invalid="ignore"):
-            train = evaluate(model, dataset, dataset.train, loss=loss, indices=sample)
-            val = evaluate(model, dataset, dataset.val, loss=loss) if len(dataset.val) else None
-        for name, array in state.weights.items():
-            if not np.isfinite(array).all():
-                raise diverged(name, f"a value of {name} is not finite")
-        metrics = {"train/accuracy": train.accuracy}
-        if not isfinite(train.loss):
-            raise diverged("train/loss", f"the loss is {train.loss}")
-        if val is not None:
-            if not isfinite(val.loss):
-                raise diverged("val/loss", f"the validation loss is {val.loss}")
-            metrics |= {"val/accuracy": val.accuracy, "val/loss": val.loss}
+@dataclass(kw_only=True)
+class _Loop:
+    """The parts of `fit`, and what they share; its docstring says what is what."""
+
+    state: TrainingState = field(kw_only=False)
+    dataset: Dataset = field(kw_only=False)
+    loss: Loss
+    clock: Clock
+    epochs: int
+    batch_size: int
+    limits: Limits
+    keep: Keep
+    num_train_samples: int
+    fatal: bool
+
+    def __post_init__(self) -> None:
+        self.began = perf_counter() - self.state.seconds
+        self.steps_per_epoch = num_steps(self.dataset, self.batch_size)
+        self.rate = self.state.optimizer.learning_rate
+
+    def begin(self) -> dict[str, float]:
+        """The metrics of the untrained network."""
+        metrics = {"epoch": 0.0, **self.accuracies()}
+        self.state.begun, self.state.seconds = True, perf_counter() - self.began
         return metrics
 
-    if not state.begun:
-        metrics = accuracies()
-        state.begun, state.seconds = True, perf_counter() - began
-        yield state.step, {"epoch": 0.0, **metrics}
-    while state.epoch < epochs:
-        clock.reset()
-        seconds, images, first = 0.0, 0, state.step
-        steps_of_epoch = steps(
-            state,
-            dataset,
-            schedule=schedule,
-            augmentation=augmentation,
-            epochs=epochs,
-            batch_size=batch_size,
-            warmup_epochs=warmup_epochs,
-            loader_threads=loader_threads,
-        )
-        with closing(steps_of_epoch):
+    def epoch(self, to_make: Iterator[Step]) -> Iterator[tuple[int, dict[str, float]]]:
+        """An epoch's steps, then its metrics."""
+        state, seconds, images, first = self.state, 0.0, 0, self.state.step
+        start = perf_counter()
+        for step in to_make:
+            value = self.step(step)
+            end = perf_counter()
+            seconds, images = seconds + end - start, images + len(step.batch.x)
+            state.seconds = end - self.began
+            yield state.step, {"train/loss": value}
             start = perf_counter()
-            for batch, rate, epoch in steps_of_epoch:
-                # A net that diverges overflows on its way; the loss is what tells, below.
-                with np.errstate(over="ignore", invalid="ignore"):
-                    value, gradients = loss_and_gradients(
-                        model, batch.x, batch.y, of_batch(loss, batch)
-                    )
-                    state.step, state.within = state.step + 1, state.within + 1
-                    if not isfinite(value):
-                        raise diverged("train/loss", f"the loss is {value}")
-                    if state.best_accuracy < 0 and state.step % STEPS_BETWEEN_COPIES == 0:
-                        state.kept = model.snapshot()
-                    state.optimizer.update(
-                        model.parameters, gradients, learning_rate=rate, epoch=epoch
-                    )
-                    state.average.after_step(
-                        state.weights, state.step, epochs * num_steps(dataset, batch_size)
-                    )
-                end = perf_counter()
-                seconds, images = seconds + end - start, images + len(batch.x)
-                state.seconds = end - began
-                yield state.step, {"train/loss": value}
-                start = perf_counter()
-                if (reason := limits.after_step(state)) is not None:
-                    state.stopped = reason
-                    break
+            state.stopped = self.limits.after_step(state)
+            if state.stopped is not None:
+                break
         # The clock is read before the evaluation, whose forward passes are not the steps'.
-        costs = clock.milliseconds(steps=max(1, state.step - first))
+        costs = self.clock.milliseconds(steps=max(1, state.step - first))
+        speed = {"images_per_second": images / seconds} if images else {}  # else no step was left
+        metrics = self.end_epoch()
+        state.seconds = perf_counter() - self.began
+        yield state.step, {**metrics, **speed, **costs}
+
+    def step(self, step: Step) -> float:
+        """Take a step: its loss."""
+        state, batch, self.rate = self.state, step.batch, step.rate
+        # A net that diverges overflows on its way; the loss is what tells.
+        with np.errstate(over="ignore", invalid="ignore"):
+            value, gradients = loss_and_gradients(
+                state.model, batch.x, batch.y, of_batch(self.loss, batch)
+            )
+            state.step, state.within = state.step + 1, state.within + 1
+            if not isfinite(value):
+                raise self.diverged("train/loss", f"the loss is {value}")
+            if state.best_accuracy < 0 and state.step % STEPS_BETWEEN_COPIES == 0:
+                state.kept = state.model.snapshot()
+            state.optimizer.update(
+                state.model.parameters, gradients, learning_rate=step.rate, epoch=step.epoch
+            )
+            every = self.epochs * self.steps_per_epoch
+            state.average.after_step(state.weights, state.step, every)
+        return value
+
+    def end_epoch(self) -> dict[str, float]:
+        """Measure, keep the weights if they are to be kept, and count the epoch if it is whole."""
+        state = self.state
         with state.average.evaluated(state.weights):
-            metrics = accuracies()
+            metrics = self.accuracies()
             accuracy = metrics.get("val/accuracy", -1.0)
             better = accuracy > state.best_accuracy
-            if better or keep == "last" or not len(dataset.val):
-                state.kept = model.snapshot()
-            if better:
-                state.best_accuracy, state.epochs_since_best = accuracy, -1
-        state.epochs_since_best += 1
-        fraction = state.within / num_steps(dataset, batch_size)
-        metrics |= {"epoch": state.epoch + fraction, "learning_rate": rate}
-        if images:  # none where the last step of the epoch had been made before
-            metrics["images_per_second"] = images / seconds
-        if fraction == 1:
+            if better or self.keep == "last" or not len(self.dataset.val):
+                state.kept = state.model.snapshot()
+        state.epochs_since_best = 0 if better else state.epochs_since_best + 1
+        state.best_accuracy = max(accuracy, state.best_accuracy)
+        done = state.epoch + state.within / self.steps_per_epoch
+        if state.within == self.steps_per_epoch:
             state.end_epoch()
-        state.stopped = state.stopped or (
-            limits.after_epoch(state) if state.epoch < epochs else None
+        if state.stopped is None and state.epoch < self.epochs:
+            state.stopped = self.limits.after_epoch(state)
+        return {**metrics, "epoch": done, "learning_rate": self.rate}
+
+    def accuracies(self) -> dict[str, float]:
+        """Those of some training images and of all that validate, with the loss of the latter."""
+        state, dataset = self.state, self.dataset
+        size = min(self.num_train_samples, len(dataset.train))
+        sample = state.rng.choice(len(dataset.train), size, replace=False)
+        with np.errstate(over="ignore", invalid="ignore"):
+            train = evaluate(state.model, dataset, dataset.train, loss=self.loss, indices=sample)
+            val = None
+            if len(dataset.val):
+                val = evaluate(state.model, dataset, dataset.val, loss=self.loss)
+        for name, array in state.weights.items():
+            if not np.isfinite(array).all():
+                raise self.diverged(name, f"a value of {name} is not finite")
+        if not isfinite(train.loss):
+            raise self.diverged("train/loss", f"the loss is {train.loss}")
+        if val is None:
+            return {"train/accuracy": train.accuracy}
+        if not isfinite(val.loss):
+            raise self.diverged("val/loss", f"the validation loss is {val.loss}")
+        return {
+            "train/accuracy": train.accuracy,
+            "val/accuracy": val.accuracy,
+            "val/loss": val.loss,
+        }
+
+    def diverged(self, name: str, what: str) -> DivergedError:
+        """The error that ends the training."""
+        return DivergedError(
+            f"{what} at step {self.state.step}; a lower learning rate than {self.rate:g} or a "
+            "smaller weight scale may keep it finite",
+            where=f"{name} at step {self.state.step}",
+            fatal=self.fatal,
         )
-        state.seconds = perf_counter() - began
-        yield state.step, {**metrics, **costs}
-        if state.stopped is not None:
-            break
-    model.restore(state.kept)
 
 
 def steps(

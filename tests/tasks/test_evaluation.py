@@ -108,13 +108,13 @@ def test_the_worst_are_those_whose_own_class_is_the_least_probable(
 ) -> None:
     monkeypatch.setattr(evaluation, "WORST", 5)
     drawn: dict[str, Any] = {}
-    draw = evaluation.worst_figure
+    draw = evaluation.judged_figure
 
-    def worst_figure(images: Any, **captions: Any) -> Any:
+    def judged_figure(images: Any, **captions: Any) -> Any:
         drawn.update(captions, images=images)
         return draw(images, **captions)
 
-    monkeypatch.setattr(evaluation, "worst_figure", worst_figure)
+    monkeypatch.setattr(evaluation, "judged_figure", judged_figure)
     tracker, _ = recorded(model, tiny, loss=loss)
     scores, y = scores_of(model, tiny, "test")
     exponentials = np.exp(scores.astype(float))

@@ -23,7 +23,7 @@ FLOORS = [
     {"layers", "losses", "optimizers", "schedules", "averages"}
     | {"datasets", "images", "testing", "config"},
     {"models"},
-    {"training"},
+    {"training", "visualization"},
     {"tracking"},
     {"terminal", "threads", "memory", "plugins"},
     {"bench"},

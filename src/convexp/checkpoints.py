@@ -142,7 +142,9 @@ def find(name: str, folder: str | None) -> Path:
     """
     if (path := Path(name)).is_file():
         return path
-    known = files(Path(folder)) if folder is not None else []
+    if folder is None:
+        raise UserError(f"there is no file '{name}', and checkpoints.folder is null: none are kept")
+    known = files(Path(folder))
     if name == LATEST:
         if not known:
             raise UserError(f"there is no checkpoint in {folder} yet")

@@ -15,7 +15,7 @@ from functools import partial
 from importlib import import_module
 from typing import Any, get_type_hints
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from convexp.errors import UserError, choices
 
@@ -94,7 +94,7 @@ def check(value: Any, annotation: Any, path: str) -> None:
         UserError: it is not; the sentence names the value by its path.
     """
     try:
-        TypeAdapter(annotation, config=ConfigDict(strict=True)).validate_python(value)
+        TypeAdapter(annotation).validate_python(value, strict=True)
     except ValidationError as error:
         details = error.errors()
         # Of a union (``int | None``) pydantic lists each member's complaint; the first is that

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from convexp.bench.cases import conv, max_pool, network, spatial_batchnorm
+from convexp.bench.cases import conv, gelu, max_pool, network, spatial_batchnorm
 from tests.plain import PLAIN
 
 MODEL = {
@@ -12,6 +12,7 @@ MODEL = {
     "num_filters": 4,
     "filter_size": 3,
     "hidden_dim": 5,
+    "init": "normal",
     "weight_scale": 1e-3,
     "reg": 0.0,
 }
@@ -53,6 +54,7 @@ def test_the_bytes_of_what_moves_memory_are_counted() -> None:
     images = 4 * 2 * 3 * 8 * 6
     for case in max_pool(**given, size=2, stride=2, name="pool"):
         assert (case.flops, case.traffic) == (0, images * 5 / 4)
+    assert [case.traffic for case in gelu(**given, name="gelu")] == [2 * images, 3 * images]
     forward, backward = spatial_batchnorm(**given, relu=True, name="bn")
     assert forward.kind == "spatial_batchnorm_relu"
     assert (forward.traffic, backward.traffic) == (2 * images, 3 * images)

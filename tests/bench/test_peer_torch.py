@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from convexp.bench import networks, ours
-from convexp.bench.cases import conv, max_pool, spatial_batchnorm
+from convexp.bench.cases import conv, gelu, max_pool, spatial_batchnorm
 from convexp.plugins import naive
 from tests.plain import PLAIN
 
@@ -35,6 +35,7 @@ CASES = [
     *spatial_batchnorm(
         **GIVEN, x=[3, 4, 5], relu=False, passes=["forward", "backward"], name="batchnorm"
     ),
+    *gelu(**GIVEN, x=[3, 4, 5], passes=["forward", "backward"], name="gelu"),
 ]
 NETWORK: dict[str, Any] = {
     "optimizer": {
@@ -48,17 +49,18 @@ MODELS: list[dict[str, Any]] = [
     {
         "_target_": "convexp.models.three_layer",
         **{"num_filters": 4, "filter_size": 3, "hidden_dim": 6},
-        **{"weight_scale": 0.1, "reg": 0.1},
+        **{"init": "normal", "weight_scale": 0.1, "reg": 0.1},
     },
     {
         "_target_": "convexp.models.conv_net",
-        **{"stages": [[3, 4], [5]], "filter_size": 3, "momentum": 0.9, "eps": 1e-5},
-        **{"weight_scale": None, "reg": 0.0},
+        **{"stages": {"one": {"filters": 4, "convs": 2}, "two": {"filters": 5, "convs": 1}}},
+        **{"filter_size": 3, "momentum": 0.9, "eps": 1e-5, "dropout": 0.0},
+        **{"init": "he", "weight_scale": 0.1, "reg": 0.0},
     },
     {
         "_target_": "convexp.models.fully_connected",
         **{"hidden_dims": [6], "batchnorm": True, "momentum": 0.9, "eps": 1e-5},
-        **{"dropout": 0.0, "weight_scale": 0.1, "reg": 0.1},
+        **{"dropout": 0.0, "init": "normal", "weight_scale": 0.1, "reg": 0.1},
     },
 ]
 formats = pytest.mark.parametrize("form", peer_torch.FORMATS.values(), ids=peer_torch.FORMATS)

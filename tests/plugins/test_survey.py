@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -46,6 +48,21 @@ def test_each_op_is_shown_with_where_it_comes_from(shown: str) -> None:
     assert row(shown, "max_pool") == ["own", "own", "own"]
     assert row(shown, "conv_relu") == ["own", *2 * ["of", "its", "parts"]]
     assert row(shown, "updates") == ["own", "NumPy", "NumPy"]
+
+
+def test_an_op_that_a_table_leaves_out_is_the_reference_s(tmp_path: Path) -> None:
+    lines = "def nothing(*_): pass\n", "op = Op(nothing, nothing)\n", "ops = Ops(*5 * [op])\n"
+    code = f"from convexp.ops import Op, Ops\n{''.join(lines)}"
+    distribute(tmp_path, "alone", "[convexp.backends]\nalone = alone:ops\n", code=code)
+    done = subprocess.run(
+        [sys.executable, "-m", "convexp", "backends"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert row(done.stdout, "conv") == ["own", "own", "own"]
+    assert row(done.stdout, "gelu") == ["naive", "own", "own"]
 
 
 def test_what_cannot_be_loaded_says_why(shown: str) -> None:

@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 from convexp.bench import machine
 from convexp.errors import UserError
 from convexp.plugins import select
-from convexp.run import Experiment
+from convexp.experiment import Experiment
 from convexp.tasks import bench as task
 from tests.conftest import Install
 from tests.tasks.test_check import Recorder

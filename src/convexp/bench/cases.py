@@ -169,6 +169,30 @@ def spatial_batchnorm(
     ]
 
 
+def gelu(
+    *,
+    batch: PositiveInt,
+    x: list[PositiveInt],
+    passes: list[Pass],
+    versus: str,
+    name: str,
+    dtype: DType,
+) -> list[Case]:
+    """A Gaussian error linear unit; arguments as `conv`'s."""
+    x_shape = (batch, *x)
+    arrays = {"forward": 2, "backward": 3}  # x to y; dy and x to dx
+    return [
+        Case(
+            name=f"{name}/{way}",
+            kind="gelu",
+            values={"x": x_shape, "way": way, "dtype": dtype},
+            traffic=arrays[way] * math.prod(x_shape) * np.dtype(dtype).itemsize,
+            versus=versus,
+        )
+        for way in passes
+    ]
+
+
 def network(
     *,
     kind: Literal["step", "evaluation", "memory"],

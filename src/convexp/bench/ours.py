@@ -168,12 +168,18 @@ def spatial_batchnorm(ops: Ops, *, x: Shape, way: str, dtype: str, relu: bool = 
     return one_op(ops, op=op, shapes=shapes, arguments=arguments, dtype=dtype, way=way, need={})
 
 
+def gelu(ops: Ops, *, x: Shape, way: str, dtype: str) -> Call:
+    """A pass of a Gaussian error linear unit."""
+    return one_op(ops, op="gelu", shapes=(x,), arguments={}, dtype=dtype, way=way, need={})
+
+
 KINDS: dict[str, Callable[..., Call]] = {
     "op": one_op,
     "conv": conv,
     "max_pool": max_pool,
     "spatial_batchnorm": spatial_batchnorm,
     "spatial_batchnorm_relu": partial(spatial_batchnorm, relu=True),
+    "gelu": gelu,
 }
 """What prepares each kind of case that is an op."""
 

@@ -122,6 +122,15 @@ def spatial_batchnorm(
     return backward
 
 
+def gelu(form: torch.memory_format, *, x: Shape, way: str, dtype: str) -> Call:
+    """A pass of a Gaussian error linear unit, the exact one."""
+    rng = np.random.default_rng(0)
+    images, dy = (tensor(draw(rng, x, dtype), form) for _ in range(2))
+    if way == "forward":
+        return lambda: F.gelu(images)
+    return lambda: aten.gelu_backward(dy, images)
+
+
 def matmul(form: torch.memory_format, *, size: int, dtype: str) -> Call:
     """A product of two square matrices, as the machine's limit."""
     rng = np.random.default_rng(0)
@@ -135,6 +144,7 @@ KINDS: dict[str, Callable[..., Call]] = {
     "max_pool": max_pool,
     "spatial_batchnorm": spatial_batchnorm,
     "spatial_batchnorm_relu": partial(spatial_batchnorm, relu=True),
+    "gelu": gelu,
     "matmul": matmul,
 }
 """What prepares each kind of case that is an op."""

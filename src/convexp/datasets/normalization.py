@@ -110,6 +110,18 @@ class Normalization:
             x /= self.std.astype(dtype)
         return x
 
+    def undo(self, x: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.uint8]:
+        """The images that normalized values stand for, rounded and clipped to 0..255.
+
+        Args:
+            x: ``(N, C, H, W)``; what is no number becomes 0.
+
+        Returns:
+            uint8, of the same shape.
+        """
+        values = np.nan_to_num(x.astype(np.float64) * self.std + self.mean, nan=0.0)
+        return np.rint(np.clip(values, 0, 255)).astype(np.uint8)
+
     @cached_property
     def _divides(self) -> bool:
         return bool((self.std != 1).any())

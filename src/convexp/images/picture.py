@@ -18,6 +18,37 @@ Picture = NDArray[np.uint8]
 MID_GREY = 128
 
 
+def in_colour(images: Picture) -> Picture:
+    """Images ``(n, C, H, W)`` as pixels ``(n, H, W, 3)``.
+
+    Three channels are colours, of others the mean is drawn in grey.
+    """
+    n, C, H, W = images.shape
+    if C != 3:
+        images = images.mean(axis=1, keepdims=True).round().astype(np.uint8)
+    return np.broadcast_to(images.transpose(0, 2, 3, 1), (n, H, W, 3))
+
+
+def mapped(values: NDArray[Any], colours: str, low: float, high: float) -> Picture:
+    """Numbers as colours.
+
+    Args:
+        values: ``(H, W)``, of any float dtype.
+        colours: the name of a colour map of matplotlib's.
+        low: the number of its first colour,
+        high: and of its last. Where they are the same, all has the first.
+
+    Returns:
+        ``(H, W, 3)``.
+    """
+    from matplotlib import colormaps
+
+    # Halved, so that the distance between the extremes of float64 does not overflow.
+    span = high / 2 - low / 2
+    share = (values.astype(np.float64) / 2 - low / 2) / (span if span > 0 else np.inf)
+    return np.asarray(colormaps[colours](share, bytes=True)[..., :3])
+
+
 def upscale(picture: Picture, least: int) -> Picture:
     """Repeat each pixel, so that the picture's longer side has at least ``least`` pixels.
 

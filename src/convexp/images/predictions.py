@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convexp.images.picture import Picture
-from convexp.images.worst import percent
+from convexp.images.tiles import percent
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -75,7 +75,7 @@ from functools import partial
 from typing import Any, NoReturn
 
 from convexp.errors import choices
-from convexp.ops.naive import gelu
+from convexp.ops.naive import gelu as gelu_reference
 from convexp.ops.naive import updates as reference
 from convexp.ops.sandwiches import SANDWICHES
 
@@ -184,7 +184,7 @@ class Ops:
     max_pool: Op
     batchnorm: Op
     spatial_batchnorm: Op
-    gelu: Op = Op(gelu.forward, gelu.backward)
+    gelu: Op = Op(gelu_reference.forward, gelu_reference.backward)
     conv_relu: Op = COMPOSED
     conv_relu_pool: Op = COMPOSED
     spatial_batchnorm_relu: Op = COMPOSED

@@ -13,10 +13,8 @@ from pydantic import PositiveInt
 from convexp.errors import UserError, choices
 from convexp.ops import COMPOSED, OP_NAMES, Composed, Op, Ops
 from convexp.ops.sandwiches import SANDWICHES
+from convexp.plugins import naive
 from convexp.plugins.registry import Backend, find, load
-
-BUILT_IN = ("naive", "fast")
-"""Whose ops other tables are often made of."""
 
 Choices = Mapping[str, str | None]
 """By op, the backend that it is to be taken from; None where there is no wish."""
@@ -180,9 +178,9 @@ def origin(name: str, op: Op, backend: Backend) -> Backend:
         op: what the table holds.
         backend: whose table it is.
     """
-    for other in BUILT_IN:
-        # A table that holds its ops has imported it.
-        module = sys.modules.get(f"convexp.plugins.{other}")
+    # A table that holds ops of ``fast`` has imported it; the reference's are there by default, too.
+    built_in = {"naive": naive, "fast": sys.modules.get("convexp.plugins.fast")}
+    for other, module in built_in.items():
         if module is not None and getattr(module.ops, name) == op:
             return find(other)
     return backend

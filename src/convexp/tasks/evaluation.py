@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convexp.datasets import Dataset, Views
-from convexp.images import as_png, confusion_figure, rasterized, worst_figure
+from convexp.images import as_png, confusion_figure, judged_figure, rasterized
 from convexp.losses import Labels
 from convexp.models import Network
 from convexp.ops.shapes import Array
@@ -84,7 +84,7 @@ def record_evaluation(
     classes = _record_classes(counts, names, tracker, f"{part}/accuracy", step)
 
     worst = np.argsort(likely, kind="stable")[:WORST]
-    figure = worst_figure(
+    figure = judged_figure(
         split.images[worst],
         true=[names[i] for i in labels[worst]],
         predicted=[names[i] for i in guesses[worst]],

@@ -156,6 +156,24 @@ def batchnorm_backward(dy: Array, cache: Any) -> tuple[Array, Array, Array]:
     return dx, dgamma, dbeta
 
 
+FARTHEST = 40.0
+"""Beyond it the density is 0, which PyTorch would multiply with an infinity."""
+
+
+@torch.inference_mode()
+def gelu_forward(x: Array) -> tuple[Array, Any]:
+    """``y, cache`` of a Gaussian error linear unit."""
+    (x,) = _tensors(x)
+    return _array(F.gelu(x.clamp(min=-FARTHEST))), x
+
+
+@torch.inference_mode()
+def gelu_backward(dy: Array, cache: Any) -> Array:
+    """``dx`` of a Gaussian error linear unit."""
+    shapes.check_gradient(dy.shape, tuple(cache.shape))
+    return _array(aten.gelu_backward(_tensor(dy, cache.dtype), cache.clamp(-FARTHEST, FARTHEST)))
+
+
 def _tensors(*arrays: Array) -> tuple[torch.Tensor, ...]:
     """The arrays in the dtype in which they are computed with."""
     dtype = getattr(torch, shapes.float_dtype(*arrays).name)
@@ -185,4 +203,5 @@ ops = replace(
     max_pool=Op(max_pool_forward, max_pool_backward),
     batchnorm=Op(batchnorm_forward, batchnorm_backward),
     spatial_batchnorm=Op(spatial_batchnorm_forward, batchnorm_backward),
+    gelu=Op(gelu_forward, gelu_backward),
 )

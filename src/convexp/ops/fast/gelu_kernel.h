@@ -53,11 +53,12 @@ static const double EXP_double[] = {
 
 /* 2 * log(2) in two parts, of which n times the first is exact. */
 static const float PERIOD_float = 1.38671875f, PERIOD_LOW_float = -4.24388880e-4f;
-static const double PERIOD_double = 1.3862943611202354077, PERIOD_LOW_double = -3.447888905122967e-13;
+static const double PERIOD_double = 1.3862943611202354077;
+static const double PERIOD_LOW_double = -3.447888905122967e-13;
 
 /* Added to a number it leaves the nearest integer in the last bits; those of its own are zeros. */
-static const float ROUND_float = 12582912;            /* 1.5 * 2^23 */
-static const double ROUND_double = 6755399441055744;  /* 1.5 * 2^52 */
+static const float ROUND_float = 12582912;           /* 1.5 * 2^23 */
+static const double ROUND_double = 6755399441055744; /* 1.5 * 2^52 */
 
 /* All bits but the sign, those of the upper half; where the exponent begins, and that of 1. */
 static const int32_t SIZE_float = INT32_MAX, UPPER_float = ~(int32_t)0xfff;

@@ -97,7 +97,8 @@ def distribution(x: Array) -> Array:
     scaled = np.where(z <= 4, _ratio(MIDDLE, middle), _far(far))
     tail = 0.5 * np.exp(-z * z) * scaled
     inner = 0.5 * np.sign(x) * near * _ratio(NEAR, near * near)
-    return np.asarray(np.where(z <= 0.46875, 0.5 + inner, np.where(x < 0, tail, 1 - tail)))
+    phi: Array = np.where(z <= 0.46875, 0.5 + inner, np.where(x < 0, tail, 1 - tail))
+    return phi
 
 
 def _far(z: Array) -> Array:

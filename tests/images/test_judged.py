@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from convexp.images import rasterized, worst_figure
+from convexp.images import judged_figure, rasterized
 
 
 def words(n: int) -> dict[str, list]:
@@ -15,7 +15,7 @@ def words(n: int) -> dict[str, list]:
 )
 def test_each_pixel_is_a_sharp_square(rng: np.random.Generator, C: int, H: int, W: int) -> None:
     image = rng.integers(255, size=(C, H, W)).astype(np.uint8)  # never white
-    picture = rasterized(worst_figure(image[None], **words(1)))
+    picture = rasterized(judged_figure(image[None], **words(1)))
     size = round(2 * np.ceil(128 / max(H, W)))
     top, left = np.argwhere((picture != 255).all(axis=2)).min(axis=0)
     drawn = picture[top : top + H * size, left : left + W * size]
@@ -24,7 +24,7 @@ def test_each_pixel_is_a_sharp_square(rng: np.random.Generator, C: int, H: int, 
 
 
 def test_the_captions_say_what_it_is_what_it_is_taken_for_and_how_probable() -> None:
-    figure = worst_figure(
+    figure = judged_figure(
         np.zeros((4, 3, 4, 4), np.uint8),
         true=["cat", "a$ $b", "ship", "aquarium fish of the sea"],
         predicted=["dog", "dog", "ship", "dog"],
@@ -49,7 +49,7 @@ def test_all_of_them_are_within_the_picture(n: int) -> None:
     # Red, so that each can be counted.
     images = np.zeros((n, 3, 4, 4), np.uint8)
     images[:, 0] = 255
-    picture = rasterized(worst_figure(images, **words(n)))
+    picture = rasterized(judged_figure(images, **words(n)))
     red = (picture == [255, 0, 0]).all(axis=2)
     assert red.sum() == n * 256**2
     for edge in (picture[0], picture[-1], picture[:, 0], picture[:, -1]):
@@ -59,7 +59,7 @@ def test_all_of_them_are_within_the_picture(n: int) -> None:
 def test_images_of_other_channels_are_grey(rng: np.random.Generator) -> None:
     images = rng.integers(256, size=(2, 5, 4, 4)).astype(np.uint8)
     picture = rasterized(
-        worst_figure(images, true=["a"] * 2, predicted=["a"] * 2, probabilities=[1.0] * 2)
+        judged_figure(images, true=["a"] * 2, predicted=["a"] * 2, probabilities=[1.0] * 2)
     )
     part = picture[33:200, 33:200]
     np.testing.assert_array_equal(part, part[..., :1].repeat(3, axis=2))
@@ -67,4 +67,4 @@ def test_images_of_other_channels_are_grey(rng: np.random.Generator) -> None:
 
 def test_no_image_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one"):
-        worst_figure(np.zeros((0, 3, 4, 4), np.uint8), **words(0))
+        judged_figure(np.zeros((0, 3, 4, 4), np.uint8), **words(0))

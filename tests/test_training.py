@@ -18,7 +18,7 @@ from convexp.ops.timing import Clock, timed
 from convexp.optimizers import SGD, Adam, Optimizer
 from convexp.plugins import load
 from convexp.schedules import exponential
-from convexp.training import DivergedError, TrainingState, assess, evaluate, fit, predict, steps
+from convexp.training import DivergedError, assess, evaluate, fit, predict, steps
 from tests.plain import FIT, PLAIN, begun, softmax
 
 Record = list[tuple[int, dict[str, float]]]

@@ -21,6 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import convexp
 from convexp import layers
+from convexp.datasets.dataset import Images
 from convexp.inference import Classifier, softmax
 from convexp.layers import Layer
 from convexp.models.network import IMAGES
@@ -169,7 +170,7 @@ def compare(classifier: Classifier, exported: bytes) -> float:
     return difference
 
 
-def _random(shape: tuple[int, ...]) -> Array:
+def _random(shape: tuple[int, ...]) -> Images:
     C, H, W = shape
     rng = np.random.default_rng(0)
     half = IMAGES_TO_COMPARE // 2

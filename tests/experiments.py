@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from hydra import compose, initialize_config_module
 
+from convexp.experiment import Experiment
 from convexp.plugins import search_path
-from convexp.run import Experiment, resolve
+from convexp.run import resolve
 
 
-def stages(*filters: int, convs: int = 1) -> str:
-    """The override that gives a network these stages, whatever it had."""
+def stages(*filters: int, convs: int = 1) -> tuple[str, str]:
+    """The overrides that give a network these stages and, whatever it had, no others."""
     named = (f"stage{i}:{{filters:{f},convs:{convs}}}" for i, f in enumerate(filters, 1))
-    return f"model.stages={{{','.join(named)}}}"
+    return "~model.stages", f"+model.stages={{{','.join(named)}}}"
 
 
 SMALL = (
     "tracking=none",
+    "checkpoints.folder=null",
     "dataset=synthetic",
     "dataset.num_train=60",
     "dataset.num_val=20",
@@ -28,7 +30,7 @@ SMALL = (
     "trainer.epochs=2",
     "trainer.batch_size=10",
 )
-CONV_NET = ("model=conv_net", stages(4, 4))
+CONV_NET = ("model=conv_net", *stages(4, 4))
 
 
 def composed(*overrides: str) -> Experiment:

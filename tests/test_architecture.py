@@ -27,7 +27,7 @@ FLOORS = [
     {"tracking"},
     {"terminal", "threads", "memory", "plugins"},
     {"bench"},
-    {"tasks", "course", "provenance", "new_backend", "pytest_plugin", "inference"},
+    {"tasks", "course", "provenance", "new_backend", "pytest_plugin", "inference", "onnx_export"},
     {"auto", "sweeps"},
     {"run", "commands"},
     {"__main__"},
@@ -119,13 +119,13 @@ def test_a_training_waits_for_no_import_that_it_does_not_need(tmp_path: Path) ->
     """From the start to the first step, with MLflow, it is a matter of two seconds."""
     code = """
 import os, sys
-import convexp.__main__, convexp.training
+import convexp.__main__, convexp.training.loop
 
 def first_step(*_):
     print(*sys.modules, flush=True)
     os._exit(0)
 
-convexp.training.loss_and_gradients = first_step
+convexp.training.loop.loss_and_gradients = first_step
 sys.argv = ["convexp", "backend=naive", "trainer.num_train_samples=1", "dataset.num_val=1"]
 convexp.__main__.main()
 """
@@ -159,6 +159,12 @@ def test_only_the_tests_of_backends_know_pytest() -> None:
     assert at_once == {"__future__", "collections", "pytest", "sys", "typing"}
     for name in imports(SOURCE / "testing" / "__init__.py", nested=False):
         assert name != "pytest"
+
+
+def test_only_the_export_knows_onnx() -> None:
+    assert users("onnx") == users("onnxruntime") == {"onnx_export.py"}
+    for path in MODULES:  # an extra, and half a second to be imported
+        assert "convexp.onnx_export" not in imports(path, nested=False), path
 
 
 def test_only_its_own_workers_modules_know_pytorch() -> None:

@@ -17,10 +17,24 @@ from convexp.ops import Ops
 from convexp.plugins import load
 from tests.distributions import distribute
 
-COMMON = {"reg": 0.0, "dtype": "float32", "weight_scale": 0.3}
+COMMON = {"reg": 0.0, "dtype": "float32", "init": "normal", "weight_scale": 0.3}
 NODES: dict[str, dict[str, Any]] = {
     "three_layer": {**COMMON, "num_filters": 3, "filter_size": 3, "hidden_dim": 5},
-    "conv_net": {**COMMON, "stages": [[4], [5]], "filter_size": 3, "momentum": 0.5, "eps": 1e-5},
+    "conv_net": {
+        **COMMON,
+        "stages": {"stage1": {"filters": 4, "convs": 1}, "stage2": {"filters": 5, "convs": 1}},
+        "filter_size": 3,
+        "momentum": 0.5,
+        "eps": 1e-5,
+        "dropout": 0.5,
+    },
+    "resnet": {
+        **COMMON,
+        "stem_filters": 3,
+        "stages": {"stage1": {"filters": 3, "blocks": 1}, "stage2": {"filters": 4, "blocks": 1}},
+        "momentum": 0.5,
+        "eps": 1e-5,
+    },
     "fully_connected": {
         **COMMON,
         "hidden_dims": [7],

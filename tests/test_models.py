@@ -12,10 +12,9 @@ from convexp.ops import Ops
 from convexp.ops.timing import Clock
 from convexp.optimizers import Adam
 from convexp.plugins import load
-from convexp.schedules import constant
 from convexp.testing import numerical_gradient
 from convexp.training import fit, loss_and_gradients
-from tests.plain import PLAIN, softmax
+from tests.plain import FIT, PLAIN, begun, softmax
 
 IMAGES, LABELS = np.random.default_rng(231).standard_normal((2, 3, 16, 16)), np.array([7, 2])
 
@@ -26,6 +25,7 @@ def small(ops: Ops, **sizes: Any) -> Network:
         "num_filters": 3,
         "filter_size": 3,
         "hidden_dim": 7,
+        "init": "normal",
         "weight_scale": 1e-2,
         "reg": 0.0,
         "dtype": "float64",
@@ -43,6 +43,7 @@ def deep(ops: Ops, **sizes: Any) -> Network:
         "momentum": 0.9,
         "eps": 1e-5,
         "dropout": 0.0,
+        "init": "normal",
         "weight_scale": 0.5,
         "reg": 0.0,
         "dtype": "float64",
@@ -55,11 +56,13 @@ def deep(ops: Ops, **sizes: Any) -> Network:
 
 def staged(ops: Ops, **sizes: Any) -> Network:
     given = {
-        "stages": [[3, 2], [4]],
+        "stages": {"stage1": {"filters": 3, "convs": 2}, "stage2": {"filters": 4, "convs": 1}},
         "filter_size": 3,
         "momentum": 0.9,
         "eps": 1e-5,
-        "weight_scale": None,
+        "dropout": 0.0,
+        "init": "he",
+        "weight_scale": 0.5,
         "reg": 0.0,
         "dtype": "float64",
         "input_shape": (3, 4, 5),
@@ -67,6 +70,11 @@ def staged(ops: Ops, **sizes: Any) -> Network:
         "rng": np.random.default_rng(0),
     }
     return conv_net(ops=ops, **(given | sizes))
+
+
+def one_each(*filters: int) -> dict[str, dict[str, int]]:
+    """Stages of one convolution each."""
+    return {f"stage{i}": {"filters": f, "convs": 1} for i, f in enumerate(filters, 1)}
 
 
 def test_three_layer_is_made_of_the_courses_layers(ops: Ops) -> None:
@@ -104,7 +112,7 @@ def test_the_penalty_is_on_weights_and_not_on_biases(ops: Ops) -> None:
 @pytest.mark.parametrize("reg", [0.0, 0.7])
 @pytest.mark.parametrize("make", [small, deep, staged])
 def test_gradients_of_a_whole_net(make: Any, reg: float, ops: Ops) -> None:
-    model = make(ops, reg=reg, weight_scale=0.1, input_shape=(3, 4, 5))
+    model = make(ops, reg=reg, init="normal", weight_scale=0.1, input_shape=(3, 4, 5))
     images = np.random.default_rng(1).standard_normal((5, 3, 4, 5))
     labels = np.arange(5)
     _, gradients = loss_and_gradients(model, images, labels, softmax)
@@ -154,37 +162,29 @@ def test_conv_net_names_every_layer_and_counts_on_through_the_stages(ops: Ops) -
         *("conv1", "bn1", "conv2", "bn2", "pool1"),
         *("conv3", "bn3", "pool2", "flatten", "affine1"),
     ]
-    assert model.parameters["conv3.w"].shape == (4, 2, 3, 3)
+    assert model.parameters["conv3.w"].shape == (4, 3, 3, 3)
     assert model.parameters["affine1.w"].shape == (4 * 1 * 1, 10)
+    biases = [name for name in model.parameters if name.endswith(".b")]
+    assert biases == ["affine1.b"]  # a norm would take away a convolution's
 
 
 def test_he_weights_keep_the_size_of_what_goes_through(ops: Ops) -> None:
-    model = staged(ops, stages=[[16, 200]], input_shape=(64, 4, 4))
-    for name, num_inputs in (("conv1.w", 64 * 9), ("conv2.w", 16 * 9), ("affine1.w", 200 * 4)):
+    model = staged(ops, stages=one_each(200, 100), input_shape=(64, 4, 4))
+    for name, num_inputs in (("conv1.w", 64 * 9), ("conv2.w", 200 * 9), ("affine1.w", 100)):
         assert model.parameters[name].std() == pytest.approx((2 / num_inputs) ** 0.5, rel=0.05)
-    assert staged(ops, weight_scale=1e-3).parameters["conv1.w"].std() < 2e-3
+    normal = staged(ops, init="normal", weight_scale=1e-3)
+    assert normal.parameters["conv1.w"].std() < 2e-3
 
 
 def test_conv_net_learns_digits() -> None:
     data = digits(
         num_train=300, num_val=100, num_test=0, normalization="mean_image", shuffle_seed=0
     )
-    model = staged(load("fast"), stages=[[8], [16]], dtype="float32", input_shape=data.input_shape)
-    steps = fit(
-        model,
-        data,
-        optimizer=Adam(
-            learning_rate=1e-2, beta1=0.9, beta2=0.999, eps=1e-8, ops=model.ops, **PLAIN
-        ),
-        schedule=constant,
-        loss=softmax,
-        rng=np.random.default_rng(0),
-        clock=Clock(),
-        epochs=6,
-        batch_size=50,
-        num_train_samples=300,
-        on_divergence="fail",
+    model = staged(
+        load("fast"), stages=one_each(8, 16), dtype="float32", input_shape=data.input_shape
     )
+    optimizer = Adam(learning_rate=1e-2, beta1=0.9, beta2=0.999, eps=1e-8, ops=model.ops, **PLAIN)
+    steps = fit(begun(model, optimizer), data, **FIT, clock=Clock(), epochs=6, batch_size=50)
     assert [m["val/accuracy"] for _, m in steps if "val/accuracy" in m][-1] > 0.8
 
 
@@ -220,7 +220,7 @@ def test_a_filter_larger_than_the_image_is_refused(ops: Ops) -> None:
 
 def test_a_stage_too_many_for_the_image_is_refused(ops: Ops) -> None:
     with pytest.raises(ValueError, match="pooling window of 2x2 does not fit into images of 1x1"):
-        staged(ops, stages=[[3], [3], [3]])
+        staged(ops, stages=one_each(3, 3, 3))
 
 
 def test_an_image_too_small_for_the_pool_is_refused(ops: Ops) -> None:

@@ -21,6 +21,7 @@ def model(rng: np.random.Generator) -> Network:
         num_filters=2,
         filter_size=3,
         hidden_dim=3,
+        init="normal",
         weight_scale=1.0,
         reg=0.0,
         dtype="float32",

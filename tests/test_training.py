@@ -15,11 +15,11 @@ from convexp.datasets import Dataset, Split
 from convexp.models import Network, fully_connected, three_layer
 from convexp.ops import Ops
 from convexp.ops.timing import Clock, timed
-from convexp.optimizers import SGD, Adam
+from convexp.optimizers import SGD, Adam, Optimizer
 from convexp.plugins import load
-from convexp.schedules import constant, exponential
-from convexp.training import DivergedError, assess, evaluate, fit, predict, shuffled_batches
-from tests.plain import PLAIN, softmax
+from convexp.schedules import exponential
+from convexp.training import DivergedError, assess, evaluate, fit, predict, steps
+from tests.plain import FIT, PLAIN, begun, softmax
 
 Record = list[tuple[int, dict[str, float]]]
 
@@ -29,6 +29,7 @@ def net(data: Dataset, ops: Ops, *, dtype: str = "float32", seed: int = 0) -> Ne
         num_filters=4,
         filter_size=3,
         hidden_dim=10,
+        init="normal",
         weight_scale=1e-2,
         reg=1e-3,
         dtype=dtype,
@@ -43,19 +44,12 @@ def adam(ops: Ops) -> Adam:
     return Adam(learning_rate=1e-2, beta1=0.9, beta2=0.999, eps=1e-8, ops=ops, **PLAIN)
 
 
-def training(model: Network, data: Dataset, **changes: Any) -> Iterator[tuple[int, dict]]:
-    given = {
-        "optimizer": adam(load("fast")),
-        "schedule": constant,
-        "loss": softmax,
-        "rng": np.random.default_rng(0),
-        "clock": Clock(),
-        "epochs": 3,
-        "batch_size": 25,
-        "num_train_samples": 1000,
-        "on_divergence": "fail",
-    }
-    return fit(model, data, **(given | changes))
+def training(
+    model: Network, data: Dataset, *, optimizer: Optimizer | None = None, **changes: Any
+) -> Iterator[tuple[int, dict]]:
+    state = begun(model, optimizer or adam(load("fast")))
+    given = FIT | {"clock": Clock(), "epochs": 3, "batch_size": 25}
+    return fit(state, data, **(given | changes))
 
 
 def column(record: Record, name: str) -> list[float]:
@@ -96,11 +90,21 @@ def test_the_times_are_those_of_the_steps(tiny: Dataset) -> None:
     assert 0 < 3 * sum(costs.values()) / 1e3 < seconds
 
 
-def test_an_epoch_sees_each_image_once(rng: np.random.Generator) -> None:
-    batches = shuffled_batches(10, 4, rng)
-    assert [len(b) for b in batches] == [4, 4, 2]
-    assert sorted(np.concatenate(batches)) == list(range(10))
-    assert not np.array_equal(np.concatenate(batches), np.arange(10))
+def test_an_epoch_sees_each_image_once_in_an_order_of_its_own(tiny: Dataset, ops: Ops) -> None:
+    state = begun(net(tiny, ops), adam(ops))
+    names = ("schedule", "augmentation", "warmup_epochs", "loader_threads")
+    options = {name: FIT[name] for name in names} | {"epochs": 2, "batch_size": 25}
+    epochs = []
+    for _ in range(2):
+        batches = [step.batch for step in steps(state, tiny, **options)]
+        assert [len(batch.x) for batch in batches] == [25, 25, 10]
+        epochs.append([image.tobytes() for batch in batches for image in batch.x])
+        state.end_epoch()
+    x, _ = tiny.batch(tiny.train, slice(None), np.float32)
+    images = [image.tobytes() for image in x]
+    assert len({*images}) == 60
+    assert sorted(epochs[0]) == sorted(epochs[1]) == sorted(images)
+    assert images != epochs[0] != epochs[1] != images
 
 
 def test_the_same_seed_is_the_same_run_bit_for_bit(tiny: Dataset, ops: Ops) -> None:
@@ -311,6 +315,7 @@ def test_evaluation_switches_dropout_off(tiny: Dataset, ops: Ops) -> None:
         momentum=0.9,
         eps=1e-5,
         dropout=0.9,
+        init="normal",
         weight_scale=0.1,
         reg=0.0,
         dtype="float32",

@@ -54,8 +54,16 @@ class Average(ABC):
 
     @contextmanager
     def evaluated(self, arrays: Arrays) -> Iterator[None]:
-        """A block in which the arrays hold what is to be evaluated: here themselves."""
-        yield
+        """A block in which the arrays hold what is kept, as at the end. Afterwards they are exactly
+        what they were, whatever was written into them within.
+        """
+        trained = {name: arrays[name].copy() for name in self.kept}
+        self.finish(arrays)
+        try:
+            yield
+        finally:
+            for name, array in trained.items():
+                arrays[name][...] = array
 
     def finish(self, arrays: Arrays) -> None:
         """Write into the arrays what is kept: the result of the training."""
@@ -91,7 +99,7 @@ class Average(ABC):
 
 
 class NoAverage(Average):
-    """The weights themselves; nothing is kept."""
+    """The weights themselves, also where they are evaluated; nothing is kept."""
 
     def begin(self, arrays: Arrays) -> None:
         """There is nothing to do."""
@@ -120,19 +128,6 @@ class EMA(Average):
         """Take in the arrays, which are only read."""
         self._approach(arrays, 1 - min(self.decay, (1 + step) / (10 + step)))
 
-    @contextmanager
-    def evaluated(self, arrays: Arrays) -> Iterator[None]:
-        """A block in which the arrays hold the average. Afterwards they are exactly what they were,
-        whatever was written into them within.
-        """
-        trained = {name: array.copy() for name, array in arrays.items()}
-        self.finish(arrays)
-        try:
-            yield
-        finally:
-            for name, array in trained.items():
-                arrays[name][...] = array
-
 
 class Lookahead(Average):
     """Slow weights that follow the trained ones, and call them back (Zhang et al. 2019, arXiv
@@ -140,7 +135,7 @@ class Lookahead(Average):
 
     Every ``every`` steps ``slow += (1 - d) * (array - slow);  array = slow`` with
     ``d = decay^every * (step / steps)^power``: the longer the training, the less is taken in.
-    What comes out are the slow weights.
+    What is evaluated and what comes out are the slow weights.
 
     Args:
         every: how many steps the trained weights go alone.

@@ -72,6 +72,17 @@ class Checkpoint:
         """Updates made."""
         return int(self.words["training"]["step"])
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Of the data set that it was trained on, in the order of the scores."""
+        return tuple(self.words["class_names"])
+
+    @property
+    def normalization(self) -> Normalization:
+        """Of the images that it was trained on."""
+        values = part(self.arrays, "normalization")
+        return Normalization(values["mean"].astype(float), values["std"].astype(float))
+
     def fill(self, model: Network) -> None:
         """Give a network the weights that the training would end with.
 
@@ -131,7 +142,9 @@ def find(name: str, folder: str | None) -> Path:
     """
     if (path := Path(name)).is_file():
         return path
-    known = files(Path(folder)) if folder is not None else []
+    if folder is None:
+        raise UserError(f"there is no file '{name}', and checkpoints.folder is null: none are kept")
+    known = files(Path(folder))
     if name == LATEST:
         if not known:
             raise UserError(f"there is no checkpoint in {folder} yet")
@@ -149,6 +162,20 @@ def files(folder: Path) -> list[Path]:
     """The checkpoints in a folder, the latest last."""
     found = [path for path in folder.glob("*.npz") if not path.name.startswith(".")]
     return sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name))
+
+
+def needed(checkpoint: Checkpoint | None, task: str) -> Checkpoint:
+    """The checkpoint that a task cannot do without.
+
+    Raises:
+        UserError: none is named.
+    """
+    if checkpoint is None:
+        raise UserError(
+            f"task={task} wants a trained network: checkpoint=<id of a run>, checkpoint=latest, or "
+            "checkpoint=<file>"
+        )
+    return checkpoint
 
 
 class Keeper:

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import PositiveInt
 
-from convexp.checkpoints import Checkpoint, Keeper, find
+from convexp.checkpoints import Checkpoint, Keeper, find, needed
 from convexp.config import bind, bind_to, build, check, parameters
 from convexp.datasets import Dataset
 from convexp.errors import UserError
+from convexp.images import Photographs, photographs
 from convexp.inference import Classifier
 from convexp.models import Network
 from convexp.ops import Ops
+from convexp.ops.shapes import Shape
 from convexp.ops.timing import Clock, timed
 from convexp.plugins import AUTO, Selection, select
 from convexp.plugins.guard import guarded
@@ -45,10 +47,13 @@ class Experiment:
         "keeper",
         "loss",
         "model",
+        "photographs",
         "rival",
         "shadow",
         "state",
     )
+    WITH_NETWORK = ("model", "state", "classifier")
+    """Those that have a network."""
 
     def __init__(self, config: dict[str, Any]) -> None:
         self.config = config
@@ -75,14 +80,16 @@ class Experiment:
         from convexp.auto import decide, survey
 
         task = self.config["task"]
-        if "model" not in parameters(task, "task"):
-            name = task["_target_"].rpartition(".")[2]
+        if not set(self.WITH_NETWORK).intersection(parameters(task, "task")):
+            name = self.task_name
             raise UserError(
                 f"backend={AUTO} chooses for the layers of a network, and task={name} has none; "
                 "name a backend, as backend=fast"
             )
         check(size := self.config["trainer"].get("batch_size"), PositiveInt, "trainer.batch_size")
-        images = (min(size, len(self.dataset.train)), *self.dataset.input_shape)
+        if not self._without_data:
+            size = min(size, len(self.dataset.train))
+        images = (size, *self._sizes[0])
         # Of its own generator: the run's weights are the same with any backend.
         calls = survey(lambda ops: self._network(ops, np.random.default_rng(0)), images)
         decisions: Decisions = bind_to(decide, keys, "backend", calls=calls)()
@@ -135,9 +142,7 @@ class Experiment:
     @cached_property
     def model(self) -> Network:
         """The network, untrained; with ``checkpoint`` as that training would have ended."""
-        model = self._network(self.ops, self.weights)
-        self.backend.check_layers({name: layer.op for name, layer in model.layers.items()})
-        model.equip(self.table)
+        model = self._equipped(self._network(self.ops, self.weights))
         if self.config["checkpoint"] is not None and self.checkpoint is not None:
             self.checkpoint.fill(model)
         else:
@@ -146,23 +151,69 @@ class Experiment:
         return model
 
     def _network(self, ops: Ops, rng: np.random.Generator) -> Network:
+        input_shape, num_classes = self._sizes
         network: Network = build(
             self.config["model"],
             "model",
-            input_shape=self.dataset.input_shape,
-            num_classes=self.dataset.num_classes,
+            input_shape=input_shape,
+            num_classes=num_classes,
             ops=ops,
             rng=rng,
         )
         return network
 
+    def _equipped(self, model: Network) -> Network:
+        """The network, each layer with its own table."""
+        self.backend.check_layers({name: layer.op for name, layer in model.layers.items()})
+        model.equip(self.table)
+        return model
+
+    @property
+    def _without_data(self) -> bool:
+        """Is a trained network used, and no data set asked for?"""
+        wanted = parameters(self.config["task"], "task")
+        return self.config["checkpoint"] is not None and not {"model", "dataset"} & set(wanted)
+
+    @property
+    def _sizes(self) -> tuple[Shape, int]:
+        """``(C, H, W)`` of an image, and how many classes there are."""
+        if self._without_data and self.checkpoint is not None:
+            return self.checkpoint.normalization.shape, len(self.checkpoint.class_names)
+        return self.dataset.input_shape, self.dataset.num_classes
+
+    @property
+    def task_name(self) -> str:
+        """What ``task=`` chose."""
+        return str(self.config["task"]["_target_"]).rpartition(".")[2]
+
+    def check_checkpoint(self) -> None:
+        """Is there a checkpoint for a task that uses one?
+
+        Raises:
+            UserError: there is none.
+        """
+        if "checkpoint" in parameters(self.config["task"], "task"):
+            needed(self.checkpoint, self.task_name)
+
     @cached_property
     def classifier(self) -> Classifier:
         """The network with what it takes to use it without this experiment."""
         if self.config["checkpoint"] is not None and self.checkpoint is not None:
-            return Classifier.from_checkpoint(self.checkpoint, ops=self.ops)
+            threads = self.config["backend"]["num_threads"]
+            made = Classifier.from_checkpoint(self.checkpoint, ops=self.ops, num_threads=threads)
+            self._equipped(made.model)
+            return made
         data = self.dataset
         return Classifier(self.model, self.config["model"], data.normalization, data.class_names)
+
+    @cached_property
+    def photographs(self) -> Photographs:
+        """What ``images`` names, as the network takes it."""
+        check(self.config["images"], str | list[str] | None, "images")
+        try:
+            return photographs(self.config["images"], self.classifier.input_shape)
+        except ValueError as error:
+            raise UserError(f"images: {error}") from error
 
     def rival(self, name: str) -> Experiment:
         """The same experiment with another backend: the same weights and batches."""

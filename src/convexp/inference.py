@@ -29,7 +29,7 @@ import numpy.typing as npt
 import convexp
 from convexp.checkpoints import Checkpoint
 from convexp.config import TARGET, build
-from convexp.datasets import Normalization
+from convexp.datasets import Normalization, Views
 from convexp.datasets.dataset import Images, Labels
 from convexp.errors import UserError
 from convexp.models import Network
@@ -37,7 +37,8 @@ from convexp.ops import Ops
 from convexp.ops.shapes import Array, Shape
 from convexp.plugins import load
 from convexp.threads import one_pool
-from convexp.training.state import check_fit, part
+from convexp.training import scores_of
+from convexp.training.state import check_fit
 
 logger = logging.getLogger(__name__)
 
@@ -98,14 +99,25 @@ class Classifier:
             needed += [f"{name}=={version(name)}" for name in dict.fromkeys(names)]
         return needed
 
-    def predict(self, images: Images) -> Prediction:
+    def predict(self, images: Images, *, tta: Views = "none") -> Prediction:
         """Which class is each image of?
 
         Args:
             images: uint8 ``(N, C, H, W)``, grey or colour values 0..255; N may be 0.
+            tta: the views of an image whose scores are averaged, see `convexp.datasets.views`.
 
         Raises:
             ValueError: the images are of another dtype or shape.
+        """
+        scores = self.scores(images, tta=tta)
+        labels = scores.argmax(axis=1)
+        names = np.array(self.class_names)[labels]
+        return Prediction(labels, names, softmax(scores).astype(np.float32))
+
+    def scores(self, images: Images, *, tta: Views = "none") -> Array:
+        """What the network gives for each class, ``(N, K)``, in its own dtype.
+
+        Arguments and errors as `predict`'s.
         """
         images = np.asarray(images)
         if images.dtype != np.uint8 or images.shape[1:] != self.input_shape:
@@ -116,13 +128,8 @@ class Classifier:
             )
         with one_pool(self.num_threads):
             parts = np.array_split(images, max(1, ceil(len(images) / BATCH)))
-            scores = np.concatenate([self._scores(part) for part in parts])
-        labels = scores.argmax(axis=1)
-        names = np.array(self.class_names)[labels]
-        return Prediction(labels, names, softmax(scores).astype(np.float32))
-
-    def _scores(self, images: Images) -> Array:
-        return self.model.predict(self.normalization.apply(images, self.model.dtype))
+            normalized = (self.normalization.apply(part, self.model.dtype) for part in parts)
+            return np.concatenate([scores_of(self.model, x, tta) for x in normalized])
 
     def save(self, folder: Path) -> None:
         """Write the four files; `from_folder` reads them.
@@ -200,9 +207,8 @@ class Classifier:
         Raises:
             UserError: the network cannot be built, or the weights are not its.
         """
-        node, names = checkpoint.config["model"], tuple(checkpoint.words["class_names"])
-        values = part(checkpoint.arrays, "normalization")
-        normalization = Normalization(values["mean"].astype(float), values["std"].astype(float))
+        node, names = checkpoint.config["model"], checkpoint.class_names
+        normalization = checkpoint.normalization
         model: Network = build(
             node,
             "model",

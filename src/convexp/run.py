@@ -19,6 +19,7 @@ from convexp.config import LATER, bind, build, check, parameters
 from convexp.errors import UserError, choices
 from convexp.experiment import Experiment
 from convexp.memory import reuse_memory
+from convexp.models import Network
 from convexp.sweeps.doing import CONFIG_HASH, OBJECTIVE, do
 from convexp.sweeps.job import Job
 from convexp.sweeps.names import config_hash
@@ -87,12 +88,13 @@ def carry_out(config: dict[str, Any], job: Job | None = None) -> float | None:
         name, parent = job.name, job.sweep.parent
     store: Store = build(config["tracking"], "tracking")
     experiment = Experiment(config)
+    experiment.check_checkpoint()
     needed = [name for name in parameters(config["task"], "task") if name in Experiment.PARTS]
     parts = {name: getattr(experiment, name) for name in needed}
     task = bind(config["task"], "task", tracker=LATER, **parts)
 
     with one_pool(experiment.backend.num_threads) as threads, reuse_memory():
-        tags = provenance.tags(config, experiment.backend, threads, parts.get("model"))
+        tags = provenance.tags(config, experiment.backend, threads, _network(parts))
         with recorded_run(
             store,
             config=config,
@@ -108,6 +110,15 @@ def carry_out(config: dict[str, Any], job: Job | None = None) -> float | None:
             if objective is not None:
                 tracker.tags({OBJECTIVE: repr(float(objective))})
             return objective
+
+
+def _network(parts: Mapping[str, Any]) -> Network | None:
+    """The network among the parts of a task; None without one."""
+    for name in Experiment.WITH_NETWORK:
+        if name in parts:
+            network: Network = getattr(parts[name], "model", parts[name])
+            return network
+    return None
 
 
 def resolve(cfg: DictConfig) -> dict[str, Any]:

@@ -245,6 +245,23 @@ def print_evaluation(
     say(f"recorded in {tracker.location}", console)
 
 
+def print_predictions(
+    names: Sequence[str],
+    classes: Sequence[Sequence[str]],
+    probabilities: Sequence[Sequence[float]],
+    console: Console | None = None,
+) -> None:
+    """A line for each image: its name, its most probable classes and how probable they are."""
+    console = console or Console()
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("file", overflow="fold")
+    table.add_column("most probable classes", overflow="fold")
+    for name, some, likely in zip(names, classes, probabilities, strict=True):
+        words = (f"{c} ({100 * p:.1f} %)" for c, p in zip(some, likely, strict=True))
+        table.add_row(Text(name), Text("   ".join(words)))
+    console.print(table)
+
+
 def print_runs(runs: Sequence[RunRecord], console: Console | None = None) -> None:
     """How runs stand: when they began, their state, their name, how long they took, their id."""
     console = console or Console()

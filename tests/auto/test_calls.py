@@ -20,8 +20,8 @@ IMAGES = (5, 3, 8, 6)
 def given(ops: Ops, dtype: str = "float32") -> dict[str, Any]:
     rng = np.random.default_rng(0)
     return {
-        **{"weight_scale": 0.1, "reg": 0.1, "dtype": dtype, "input_shape": IMAGES[1:]},
-        **{"num_classes": 4, "ops": ops, "rng": rng},
+        **{"init": "normal", "weight_scale": 0.1, "reg": 0.1, "dtype": dtype},
+        **{"input_shape": IMAGES[1:], "num_classes": 4, "ops": ops, "rng": rng},
     }
 
 
@@ -45,10 +45,9 @@ def test_each_layer_is_seen_with_its_shapes_and_what_is_needed_of_it(dtype: str)
 
 
 def test_batch_norms_and_pools_are_seen_in_training() -> None:
-    norm: dict[str, Any] = {"momentum": 0.9, "eps": 1e-5}
-    calls = survey(
-        lambda ops: conv_net(stages=[[2, 3]], filter_size=3, **norm, **given(ops)), IMAGES
-    )
+    norm: dict[str, Any] = {"momentum": 0.9, "eps": 1e-5, "dropout": 0.5}
+    stages = {"stage1": {"filters": 3, "convs": 2}}
+    calls = survey(lambda ops: conv_net(stages=stages, filter_size=3, **norm, **given(ops)), IMAGES)
     assert list(calls) == ["conv1", "bn1", "conv2", "bn2", "pool1", "affine1"]
     assert calls["bn2"] == OpCall(
         "spatial_batchnorm_relu",
@@ -60,9 +59,7 @@ def test_batch_norms_and_pools_are_seen_in_training() -> None:
     )
     assert calls["pool1"].shapes == ((5, 3, 8, 6),)
     calls = survey(
-        lambda ops: fully_connected(
-            hidden_dims=[6, 6, 6], batchnorm=True, dropout=0.5, **norm, **given(ops)
-        ),
+        lambda ops: fully_connected(hidden_dims=[6, 6, 6], batchnorm=True, **norm, **given(ops)),
         IMAGES,
     )
     assert calls["bn1"].op == "batchnorm"

@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from convexp.errors import UserError
-from convexp.run import Experiment
+from convexp.experiment import Experiment
 from tests.test_cli import SMALL, convexp, history, runs
 from tests.test_conf import composed
 

@@ -12,6 +12,7 @@ MODEL = {
     "num_filters": 4,
     "filter_size": 3,
     "hidden_dim": 5,
+    "init": "normal",
     "weight_scale": 1e-3,
     "reg": 0.0,
 }

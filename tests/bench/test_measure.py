@@ -127,6 +127,7 @@ def test_a_case_that_is_run_once_tells_its_figures(short: Effort) -> None:
             "num_filters": 2,
             "filter_size": 3,
             "hidden_dim": 3,
+            "init": "normal",
             "weight_scale": 1e-2,
             "reg": 0.0,
         },

@@ -49,17 +49,18 @@ MODELS: list[dict[str, Any]] = [
     {
         "_target_": "convexp.models.three_layer",
         **{"num_filters": 4, "filter_size": 3, "hidden_dim": 6},
-        **{"weight_scale": 0.1, "reg": 0.1},
+        **{"init": "normal", "weight_scale": 0.1, "reg": 0.1},
     },
     {
         "_target_": "convexp.models.conv_net",
-        **{"stages": [[3, 4], [5]], "filter_size": 3, "momentum": 0.9, "eps": 1e-5},
-        **{"weight_scale": None, "reg": 0.0},
+        **{"stages": {"one": {"filters": 4, "convs": 2}, "two": {"filters": 5, "convs": 1}}},
+        **{"filter_size": 3, "momentum": 0.9, "eps": 1e-5, "dropout": 0.0},
+        **{"init": "he", "weight_scale": 0.1, "reg": 0.0},
     },
     {
         "_target_": "convexp.models.fully_connected",
         **{"hidden_dims": [6], "batchnorm": True, "momentum": 0.9, "eps": 1e-5},
-        **{"dropout": 0.0, "weight_scale": 0.1, "reg": 0.1},
+        **{"dropout": 0.0, "init": "normal", "weight_scale": 0.1, "reg": 0.1},
     },
 ]
 formats = pytest.mark.parametrize("form", peer_torch.FORMATS.values(), ids=peer_torch.FORMATS)

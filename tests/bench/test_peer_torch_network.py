@@ -30,6 +30,7 @@ from convexp.models import Network
 from convexp.ops.shapes import Array
 from convexp.plugins import naive
 from tests.layers.sizes import CONV, NORM, WEIGHTS
+from tests.plain import PLAIN
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed; the extra bench brings it")
 
@@ -84,7 +85,7 @@ def test_a_translated_layer_computes_the_same(
     dy = rng.standard_normal(y.shape)
     dx: Any = dy
     gradients = []
-    for layer, cache in reversed(list(zip(layers, caches, strict=True))):
+    for layer, cache in reversed(list(zip(layers, caches.values(), strict=True))):
         dx, own = layer.backward(dx, cache)
         gradients += own.values()
 
@@ -135,6 +136,7 @@ def test_the_penalty_is_on_weights_alone_and_what_is_frozen_does_not_move(
     node = {
         "_target_": "convexp.optimizers.Adam",
         **{"learning_rate": 1e-3, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8},
+        **PLAIN,
     }
     net = peer_torch_network.as_torch(model)
     optimizer = peer_torch_network._faster_adam(net, model, node)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from convexp.errors import UserError
+from convexp.experiment import Experiment
 from convexp.plugins.shadow import Comparison
-from convexp.run import Experiment
 from tests.distributions import plant
 from tests.experiments import CONV_NET, PLANTED, composed
 
@@ -19,7 +19,7 @@ def looks(experiment: Experiment, steps: int) -> list[tuple[int, Comparison]]:
     """What the shadow has found in so many steps."""
     assert experiment.shadow is not None
     found = []
-    for step, _ in islice(experiment.fit(experiment.model, experiment.dataset), steps + 1):
+    for step, _ in islice(experiment.fit(experiment.state, experiment.dataset), steps + 1):
         found += [(step, comparison) for comparison in experiment.shadow.take()]
     return found
 
@@ -65,7 +65,7 @@ def test_it_looks_at_the_first_of_every_so_many_steps_and_changes_nothing() -> N
     watched = composed("backend.shadow=naive", "backend.shadow_every=4")
     found = looks(watched, 10)
     assert sorted({step for step, _ in found}) == [1, 5, 9]
-    list(islice(plain.fit(plain.model, plain.dataset), 11))
+    list(islice(plain.fit(plain.state, plain.dataset), 11))
     for name, array in plain.model.parameters.items():
         np.testing.assert_array_equal(array, watched.model.parameters[name])
 

@@ -49,7 +49,7 @@ def test_the_rates_are_those_of_the_clocks_own_times(backend: str, shadow: str) 
     experiment = composed(f"backend={backend}", f"backend.shadow={shadow}", *SIZES)
     model, flops = experiment.model, flops_by_time(experiment.model, experiment.backend)
     costs = Costs(model, experiment.backend, images=60, steps=6)
-    epochs = [m for _, m in experiment.fit(model, experiment.dataset) if "epoch" in m]
+    epochs = [m for _, m in experiment.fit(experiment.state, experiment.dataset) if "epoch" in m]
     assert not [name for name in costs.of_epoch(epochs[0]) if name.startswith("gflops")]
     for metrics in epochs[1:]:
         found = {n.removeprefix("gflops/"): v for n, v in costs.of_epoch(metrics).items()}

@@ -35,7 +35,7 @@ def compare(one: str, other: str, *overrides: str, **settings: Any) -> Tagging:
     run = partial(
         diff,
         backend=experiment.backend,
-        model=experiment.model,
+        state=experiment.state,
         dataset=experiment.dataset,
         fit=experiment.fit,
         rival=experiment.rival,

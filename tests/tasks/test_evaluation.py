@@ -13,7 +13,7 @@ from convexp.losses import svm
 from convexp.models import Network, fully_connected
 from convexp.plugins import load
 from convexp.tasks import evaluation
-from convexp.tasks.evaluation import confusion, probabilities, record_evaluation
+from convexp.tasks.evaluation import Evaluated, confusion, probabilities, record_evaluation
 from tests.plain import softmax
 from tests.tasks.test_check import Recorder
 
@@ -37,6 +37,7 @@ def model(tiny: Dataset) -> Network:
         momentum=0.9,
         eps=1e-5,
         dropout=0.0,
+        init="normal",
         weight_scale=1e-3,
         reg=0.0,
         dtype="float32",
@@ -47,10 +48,10 @@ def model(tiny: Dataset) -> Network:
     )
 
 
-def recorded(model: Network, data: Dataset, **changes: Any) -> tuple[Gallery, dict[str, float]]:
+def recorded(model: Network, data: Dataset, **changes: Any) -> tuple[Gallery, Evaluated]:
     tracker = Gallery()
-    given = {"loss": softmax, "tracker": tracker, "step": 7} | changes
-    return tracker, record_evaluation(model, data, **given)
+    given = {"part": "test", "loss": softmax, "tta": "none", "tracker": tracker, "step": 7}
+    return tracker, record_evaluation(model, data, **(given | changes))
 
 
 def without(data: Dataset, *parts: str) -> Dataset:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from convexp.run import Experiment
+from convexp.experiment import Experiment
 from convexp.tasks.train import train
 from convexp.training import DivergedError
 from tests.experiments import composed
@@ -41,10 +41,12 @@ class Tagged(Gallery):
 def trained(experiment: Experiment, tracker: Tagged) -> float:
     return train(
         filters_every=1,
+        tta="none",
         backend=experiment.backend,
-        model=experiment.model,
+        state=experiment.state,
         classifier=experiment.classifier,
         dataset=experiment.dataset,
+        keeper=experiment.keeper,
         fit=experiment.fit,
         shadow=experiment.shadow,
         tracker=tracker,  # type: ignore[arg-type]

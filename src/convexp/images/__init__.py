@@ -10,6 +10,8 @@
     classes.py      images made to please a class
     activations.py  what each layer makes of an image
     photographs.py  photographs, and what filters make of them
+    reading.py      photographs from files, as a network takes them
+    predictions.py  images, and what a network takes them for
 
 matplotlib is imported when a figure is drawn: that takes a third of a second, and a run without
 pictures needs none of it.
@@ -23,10 +25,13 @@ from convexp.images.filters import filter_grid, filters_figure
 from convexp.images.judged import judged_figure
 from convexp.images.photographs import filtered_figure, picture_format, square
 from convexp.images.picture import Picture, as_png, rasterized, upscale
+from convexp.images.predictions import predictions_figure
+from convexp.images.reading import Photographs, photographs
 from convexp.images.saliency import saliency_figure
 
 __all__ = [
     "History",
+    "Photographs",
     "Picture",
     "activations_figure",
     "as_png",
@@ -37,7 +42,9 @@ __all__ = [
     "filters_figure",
     "judged_figure",
     "learning_curves",
+    "photographs",
     "picture_format",
+    "predictions_figure",
     "rasterized",
     "saliency_figure",
     "square",

@@ -62,13 +62,33 @@ def picture_format(path: Path) -> str:
 
 
 def square(image: Image, size: int) -> Picture:
-    """The square in an image's middle, as large as fits, in ``(size, size, 3)`` pixels.
+    """`fitted` to ``(size, size, 3)`` pixels: the square in the middle, as large as fits."""
+    return fitted(image, size, size)
 
-    It is turned as its camera says, and what is transparent in it becomes white.
+
+def fitted(image: Image, height: int, width: int, *, grey: bool = False) -> Picture:
+    """The middle of an image, as much of it as has the wanted proportions, in so many pixels.
+
+    It is turned as its camera says, and what is transparent in it becomes white. Resized by
+    Lanczos' filter, over all pixels that fall into one.
+
+    Args:
+        image: of any size and kind that Pillow reads.
+        height: of the result.
+        width: of the result.
+        grey: luminance (ITU-R BT.601, ``0.299 R + 0.587 G + 0.114 B``) in the place of colours.
+
+    Returns:
+        uint8, ``(height, width, 3)``, or of luminance ``(height, width)``.
     """
     from PIL import Image as Pillow
     from PIL import ImageOps
 
-    image = ImageOps.exif_transpose(image).convert("RGBA")
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut off above 255
+        values = np.clip(np.asarray(image, np.float64) / 257, 0, 255)
+        image = Pillow.fromarray(np.rint(values).astype(np.uint8))
+    image = image.convert("RGBA")
     image = Pillow.alpha_composite(Pillow.new("RGBA", image.size, "white"), image).convert("RGB")
-    return np.asarray(ImageOps.fit(image, (size, size), Pillow.Resampling.LANCZOS))
+    image = image.convert("L") if grey else image
+    return np.asarray(ImageOps.fit(image, (width, height), Pillow.Resampling.LANCZOS))

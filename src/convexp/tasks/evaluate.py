@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from convexp.checkpoints import Checkpoint
+from convexp.checkpoints import Checkpoint, needed
 from convexp.datasets import Dataset, Views
 from convexp.errors import UserError
 from convexp.models import Network
@@ -52,17 +52,3 @@ def evaluate(
     tracker.metrics(found.metrics, checkpoint.step)
     print_evaluation(found.classes, found.metrics, tracker=tracker)
     return found.accuracy
-
-
-def needed(checkpoint: Checkpoint | None, task: str) -> Checkpoint:
-    """The checkpoint that a task cannot do without.
-
-    Raises:
-        UserError: none is named.
-    """
-    if checkpoint is None:
-        raise UserError(
-            f"task={task} wants a trained network: checkpoint=<id of a run>, checkpoint=latest, or "
-            "checkpoint=<file>"
-        )
-    return checkpoint

@@ -1,16 +1,12 @@
 """``task=filters``: what a convolution does to a photograph, seen with two filters set by hand.
 
-The photographs that are shown unless others are named come with scikit-learn, whose metadata
-(``sklearn/datasets/images/README.txt``) credits them so: ``china.jpg`` and ``flower.jpg``, both
-"Some rights reserved by danielbuechele", released under CC BY 2.0, from
-https://www.flickr.com/photos/danielbuechele/6061409035 and
-https://www.flickr.com/photos/vultilion/6056698931 (the latter, by its address, vultilion's).
+The photographs that are shown unless others are named are those of `convexp.images.reading`.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import PositiveInt
@@ -18,16 +14,11 @@ from pydantic import PositiveInt
 from convexp.errors import UserError
 from convexp.files import write_whole
 from convexp.images import Picture, filtered_figure, picture_format, square
+from convexp.images.reading import read, samples
 from convexp.ops import Op
 from convexp.ops.shapes import Array
 from convexp.plugins import Selection
 from convexp.tracking import Tracker
-
-if TYPE_CHECKING:
-    pass
-
-SAMPLES = ("china.jpg", "flower.jpg")
-"""scikit-learn's photographs; credits above."""
 
 
 def filters(
@@ -55,7 +46,11 @@ def filters(
         format = picture_format(path)
     except ValueError as error:
         raise UserError(f"task.output = {output!r}: {error}") from error
-    pictures = _samples(size) if images is None else [_read(name, size) for name in images]
+    fit = partial(square, size=size)
+    try:
+        pictures = samples(fit) if images is None else [read(name, fit) for name in images]
+    except ValueError as error:
+        raise UserError(f"task.images: {error}") from error
     if not pictures:
         raise UserError("task.images names no file; null stands for two photographs to begin with")
     grey, edges = apply_filters(np.stack(list(pictures)), backend.ops.conv)
@@ -95,29 +90,3 @@ def apply_filters(images: Picture, conv: Op) -> tuple[Array, Array]:
     x = images.transpose(0, 3, 1, 2).astype(np.float64)
     y, _ = conv.forward(x, w, b, stride=1, pad=1)
     return y[:, 0], y[:, 1]
-
-
-def _samples(size: int) -> list[Picture]:
-    from PIL import Image
-    from sklearn.datasets import load_sample_image
-
-    return [square(Image.fromarray(load_sample_image(name)), size) for name in SAMPLES]
-
-
-def _read(name: str, size: int) -> Picture:
-    """An image file as a square.
-
-    Raises:
-        UserError: it is missing, or no image that Pillow reads.
-    """
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(name) as image:
-            return square(image, size)
-    except UnidentifiedImageError as error:
-        raise UserError(f"task.images: {name!r} is no image of a known format") from error
-    # What Pillow raises for a broken file depends on the format.
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(f"task.images: {name!r} cannot be read: {reason}") from error

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, NonNegativeInt, PositiveInt
 from typing_extensions import TypedDict  # pydantic's on Python 3.11
 
 from convexp import visualization
-from convexp.checkpoints import Checkpoint
+from convexp.checkpoints import Checkpoint, needed
 from convexp.datasets import Dataset, Split
 from convexp.errors import UserError, choices
 from convexp.files import write_whole
@@ -29,7 +29,6 @@ from convexp.layers import Dropout, Flatten
 from convexp.losses import Labels
 from convexp.models import Network
 from convexp.ops.shapes import Array
-from convexp.tasks.evaluate import needed
 from convexp.tasks.evaluation import Part, probabilities
 from convexp.terminal import say
 from convexp.tracking import Tracker

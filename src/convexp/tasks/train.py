@@ -81,7 +81,8 @@ def train(
     def record(step: int, metrics: Mapping[str, float]) -> None:
         tracker.metrics(metrics, step)
         for name, value in metrics.items():
-            history[name].append((step, value))
+            if not history[name] or history[name][-1][0] < step:  # else measured once more
+                history[name].append((step, value))
 
     reproducers = Reproducers(tracker)
     start, step = perf_counter(), state.step
@@ -89,6 +90,11 @@ def train(
     steps = num_steps(dataset, batch_size)
     costs = Costs(model, backend, images=len(dataset.train), steps=steps)
     keeper.begin(tracker.run_id)
+    if keeper.path is not None:
+        tracker.tags({"convexp.checkpoint": str(keeper.path.absolute())})
+    for name, points in history.items():  # those may be lacking that were not yet written
+        for at, value in points:
+            tracker.metrics({name: value}, at)
     if tracker.job is None:
         print_network(model)
     record_network(model, tracker)
@@ -101,8 +107,6 @@ def train(
                 parity = {f"parity/{c.layer}.{t}": e for c in compared for t, e in c.errors.items()}
                 others = costs.of_epoch(metrics) if "epoch" in metrics else {}
                 record(step, {**metrics, **parity, **others})
-                over = state.stopped is not None or state.epoch == epochs
-                keeper.keep(state, now="epoch" in metrics and over)
                 progress.update(step, metrics)
                 for sentence in reproducers.keep(compared, step):
                     progress.say(sentence)
@@ -110,6 +114,9 @@ def train(
                         raise UserError(sentence)
                 if "epoch" in metrics and metrics["epoch"] % filters_every == 0:
                     _record_filters(model, tracker, step)
+                # Last: what is recorded of a step belongs to the time before its checkpoint.
+                over = state.stopped is not None or state.epoch == epochs
+                keeper.keep(state, now="epoch" in metrics and over)
         except DivergedError as error:
             tracker.tags({"convexp.diverged": error.where})
             if error.fatal:

@@ -9,16 +9,17 @@
 A line of ``records.jsonl`` is an object with ``time`` (seconds since 1970), ``kind`` and what that
 has: ``metrics`` (``step``, ``values``), ``params``, ``inputs``, ``tags``, ``image`` (``name``,
 ``step``, ``file``), ``artifact`` (``file``), ``status``. A number that JSON has not (NaN, an
-infinity) is null. ``pandas.readrecord.as_json(file, lines=True)`` reads it.
+infinity) is null. ``pandas.read_json(file, lines=True)`` reads it.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import os
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
@@ -128,7 +129,11 @@ class OpenFolder:
         return run_id
 
     def resume(self, run_id: str) -> None:
-        """Set an ended run RUNNING again."""
+        """Set an ended run RUNNING again; a line within which its process died is taken away."""
+        file = self.folder / run_id / RECORDS
+        lines = file.read_bytes()
+        if not lines.endswith(b"\n"):
+            os.truncate(file, lines.rfind(b"\n") + 1)
         self._stand(run_id, "RUNNING", None)
 
     def end(self, run_id: str, status: Status, *, at: float | None = None) -> None:
@@ -161,16 +166,17 @@ class OpenFolder:
         """What a run has recorded so far."""
         last: dict[str, int] = {}
         images = set()
-        for line in (self.folder / run_id / RECORDS).read_text(encoding="utf-8").splitlines():
-            try:
-                entry = json.loads(line)
-            except ValueError:  # the process died within the line
-                continue
+        for entry in self.entries(run_id):
             if entry["kind"] == "metrics":
                 last |= dict.fromkeys(entry["values"], entry["step"])
             elif entry["kind"] == "image":
                 images.add((entry["name"], entry["step"]))
         return Recorded(last, frozenset(images))
+
+    def entries(self, run_id: str) -> Iterator[dict[str, Any]]:
+        """The lines of a run's ``records.jsonl``."""
+        with open(self.folder / run_id / RECORDS, encoding="utf-8") as file:
+            yield from map(json.loads, file)
 
     def find(
         self,
@@ -296,6 +302,9 @@ class JsonLinesTracker:
     def go_on(self, config: Mapping[str, Any]) -> None:
         """Go on with what the run has recorded; keep the configuration that is in force now."""
         self._recorded = self._store.recorded(self._run_id)
+        for entry in self._store.entries(self._run_id):  # run.json may know less of them
+            if entry["kind"] == "metrics":
+                self._last |= entry["values"]
         self.artifact("config.yaml", record.as_yaml(config))
 
     def flush(self) -> None:

@@ -15,6 +15,7 @@ from convexp.training.evaluation import (
     assess,
     evaluate,
     predict,
+    scores_of,
 )
 from convexp.training.limits import Limits
 from convexp.training.loop import (
@@ -45,5 +46,6 @@ __all__ = [
     "num_steps",
     "of_batch",
     "predict",
+    "scores_of",
     "steps",
 ]

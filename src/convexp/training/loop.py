@@ -119,6 +119,7 @@ def fit(
         are finite.
 
     Raises:
+        UserError: the epoch in which the training goes on has become shorter.
         DivergedError: a loss, or after an epoch a weight, is infinite or not a number. The model
             then holds its last good weights: those of the best epoch so far; where none has been
             validated, those of the last epoch, or of the last step since that divides by 100.
@@ -138,6 +139,8 @@ def fit(
     try:
         if not state.begun:
             yield state.step, loop.begin()
+        elif not state.within:  # a limit may have been reached before it was gone on with
+            state.stopped = loop.limits.after_epoch(state)
         while state.epoch < epochs and state.stopped is None:
             clock.reset()
             to_make = steps(
@@ -176,7 +179,12 @@ class _Loop:
     def __post_init__(self) -> None:
         self.began = perf_counter() - self.state.seconds
         self.steps_per_epoch = num_steps(self.dataset, self.batch_size)
-        self.rate = self.state.optimizer.learning_rate
+        if self.state.within > self.steps_per_epoch:
+            raise UserError(
+                f"the training broke off after {self.state.within} steps of an epoch, which now "
+                f"has {self.steps_per_epoch}; the images and trainer.batch_size must stay as they "
+                "were"
+            )
 
     def begin(self) -> dict[str, float]:
         """The metrics of the untrained network."""
@@ -189,31 +197,31 @@ class _Loop:
         state, seconds, images, first = self.state, 0.0, 0, self.state.step
         start = perf_counter()
         for step in to_make:
+            # Before a step, since it may be gone on with where a limit was reached already.
+            state.stopped = self.limits.after_step(state) if state.within else None
+            if state.stopped is not None:
+                break
             value = self.step(step)
             end = perf_counter()
             seconds, images = seconds + end - start, images + len(step.batch.x)
             state.seconds = end - self.began
             yield state.step, {"train/loss": value}
             start = perf_counter()
-            state.stopped = self.limits.after_step(state)
-            if state.stopped is not None:
-                break
         # The clock is read before the evaluation, whose forward passes are not the steps'.
         costs = self.clock.milliseconds(steps=max(1, state.step - first))
         speed = {"images_per_second": images / seconds} if images else {}  # else no step was left
         metrics = self.end_epoch()
-        state.seconds = perf_counter() - self.began
         yield state.step, {**metrics, **speed, **costs}
 
     def step(self, step: Step) -> float:
         """Take a step: its loss."""
-        state, batch, self.rate = self.state, step.batch, step.rate
+        state, batch = self.state, step.batch
         # A net that diverges overflows on its way; the loss is what tells.
         with np.errstate(over="ignore", invalid="ignore"):
             value, gradients = loss_and_gradients(
                 state.model, batch.x, batch.y, of_batch(self.loss, batch)
             )
-            state.step, state.within = state.step + 1, state.within + 1
+            state.step, state.within, state.rate = state.step + 1, state.within + 1, step.rate
             if not isfinite(value):
                 raise self.diverged("train/loss", f"the loss is {value}")
             if state.best_accuracy < 0 and state.step % STEPS_BETWEEN_COPIES == 0:
@@ -234,14 +242,16 @@ class _Loop:
             better = accuracy > state.best_accuracy
             if better or self.keep == "last" or not len(self.dataset.val):
                 state.kept = state.model.snapshot()
-        state.epochs_since_best = 0 if better else state.epochs_since_best + 1
+        whole = state.within == self.steps_per_epoch
+        state.epochs_since_best = 0 if better else state.epochs_since_best + whole
         state.best_accuracy = max(accuracy, state.best_accuracy)
         done = state.epoch + state.within / self.steps_per_epoch
-        if state.within == self.steps_per_epoch:
+        if whole:
             state.end_epoch()
+        state.seconds = perf_counter() - self.began
         if state.stopped is None and state.epoch < self.epochs:
             state.stopped = self.limits.after_epoch(state)
-        return {**metrics, "epoch": done, "learning_rate": self.rate}
+        return {**metrics, "epoch": done, "learning_rate": state.rate}
 
     def accuracies(self) -> dict[str, float]:
         """Those of some training images and of all that validate, with the loss of the latter."""
@@ -270,10 +280,11 @@ class _Loop:
 
     def diverged(self, name: str, what: str) -> DivergedError:
         """The error that ends the training."""
+        state = self.state
         return DivergedError(
-            f"{what} at step {self.state.step}; a lower learning rate than {self.rate:g} or a "
-            "smaller weight scale may keep it finite",
-            where=f"{name} at step {self.state.step}",
+            f"{what} at step {state.step}; a lower learning rate than {state.rate:g} or a smaller "
+            "weight scale may keep it finite",
+            where=f"{name} at step {state.step}",
             fatal=self.fatal,
         )
 

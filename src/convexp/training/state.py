@@ -37,6 +37,7 @@ class TrainingState:
         step: updates made.
         epoch: epochs completed.
         within: steps made of the epoch under way.
+        rate: the learning rate of the last step; before the first, the optimizer's.
         best_accuracy: of the validation, at the end of an epoch; -1 before the first.
         epochs_since_best: epochs completed since then.
         seconds: of training so far, evaluation included.
@@ -54,6 +55,7 @@ class TrainingState:
     step: int = field(init=False, default=0)
     epoch: int = field(init=False, default=0)
     within: int = field(init=False, default=0)
+    rate: float = field(init=False)
     best_accuracy: float = field(init=False, default=-1.0)
     epochs_since_best: int = field(init=False, default=0)
     seconds: float = field(init=False, default=0.0)
@@ -64,6 +66,7 @@ class TrainingState:
         # A child's number, so that the draws of `rng` are the same with and without augmentation.
         (child,) = self.rng.spawn(1)
         self.seed = int(child.integers(2**63))
+        self.rate = self.optimizer.learning_rate
         self.kept = self.model.snapshot()
         self.optimizer.begin(self.model.parameters)
         self.average.begin(self.weights)
@@ -135,6 +138,7 @@ COUNTS = (
     "step",
     "epoch",
     "within",
+    "rate",
     "best_accuracy",
     "epochs_since_best",
     "seconds",

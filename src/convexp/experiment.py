@@ -75,7 +75,7 @@ class Experiment:
         from convexp.auto import decide, survey
 
         task = self.config["task"]
-        if "model" not in parameters(task, "task"):
+        if not {"model", "state"}.intersection(parameters(task, "task")):
             name = task["_target_"].rpartition(".")[2]
             raise UserError(
                 f"backend={AUTO} chooses for the layers of a network, and task={name} has none; "

@@ -80,13 +80,8 @@ class Experiment:
         from convexp.auto import decide, survey
 
         task = self.config["task"]
-<<<<<<< HEAD
         if not set(self.WITH_NETWORK).intersection(parameters(task, "task")):
             name = self.task_name
-=======
-        if not {"model", "state"}.intersection(parameters(task, "task")):
-            name = task["_target_"].rpartition(".")[2]
->>>>>>> wt-tests
             raise UserError(
                 f"backend={AUTO} chooses for the layers of a network, and task={name} has none; "
                 "name a backend, as backend=fast"

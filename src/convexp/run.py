@@ -92,14 +92,9 @@ def carry_out(config: dict[str, Any], job: Job | None = None) -> float | None:
     needed = [name for name in parameters(config["task"], "task") if name in Experiment.PARTS]
     parts = {name: getattr(experiment, name) for name in needed}
     task = bind(config["task"], "task", tracker=LATER, **parts)
-    model = parts["state"].model if "state" in parts else parts.get("model")
 
     with one_pool(experiment.backend.num_threads) as threads, reuse_memory():
-<<<<<<< HEAD
         tags = provenance.tags(config, experiment.backend, threads, _network(parts))
-=======
-        tags = provenance.tags(config, experiment.backend, threads, model)
->>>>>>> wt-tests
         with recorded_run(
             store,
             config=config,

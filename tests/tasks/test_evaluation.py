@@ -13,7 +13,13 @@ from convexp.losses import svm
 from convexp.models import Network, fully_connected
 from convexp.plugins import load
 from convexp.tasks import evaluation
-from convexp.tasks.evaluation import Evaluated, confusion, probabilities, record_evaluation
+from convexp.tasks.evaluation import (
+    Evaluated,
+    confusion,
+    probabilities,
+    record_evaluation,
+    unseen,
+)
 from tests.plain import softmax
 from tests.tasks.test_check import Recorder
 

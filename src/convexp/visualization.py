@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from pydantic import ConfigDict, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
-from typing_extensions import TypedDict
+from typing_extensions import TypedDict  # pydantic's on Python 3.11
 
 from convexp.datasets import Normalization
 from convexp.models import Network

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from pydantic import ConfigDict, NonNegativeInt, PositiveInt
-from typing_extensions import TypedDict
+from typing_extensions import TypedDict  # pydantic's on Python 3.11
 
 from convexp import visualization
 from convexp.checkpoints import Checkpoint, needed

@@ -90,6 +90,8 @@ def train(
     steps = num_steps(dataset, batch_size)
     costs = Costs(model, backend, images=len(dataset.train), steps=steps)
     keeper.begin(tracker.run_id)
+    if keeper.path is not None:
+        tracker.tags({"convexp.checkpoint": str(keeper.path.absolute())})
     for name, points in history.items():  # those may be lacking that were not yet written
         for at, value in points:
             tracker.metrics({name: value}, at)

@@ -24,11 +24,13 @@ FLOORS = [
     | {"datasets", "images", "testing", "config"},
     {"models"},
     {"training"},
+    {"checkpoints"},
     {"tracking"},
     {"terminal", "threads", "memory", "plugins"},
     {"bench"},
     {"tasks", "course", "provenance", "new_backend", "pytest_plugin", "inference"},
     {"auto", "sweeps"},
+    {"experiment"},
     {"run", "commands"},
     {"__main__"},
 ]
@@ -119,13 +121,13 @@ def test_a_training_waits_for_no_import_that_it_does_not_need(tmp_path: Path) ->
     """From the start to the first step, with MLflow, it is a matter of two seconds."""
     code = """
 import os, sys
-import convexp.__main__, convexp.training
+import convexp.__main__, convexp.training.loop
 
 def first_step(*_):
     print(*sys.modules, flush=True)
     os._exit(0)
 
-convexp.training.loss_and_gradients = first_step
+convexp.training.loop.loss_and_gradients = first_step
 sys.argv = ["convexp", "backend=naive", "trainer.num_train_samples=1", "dataset.num_val=1"]
 convexp.__main__.main()
 """

@@ -59,9 +59,7 @@ def test_batch_norms_and_pools_are_seen_in_training() -> None:
     )
     assert calls["pool1"].shapes == ((5, 3, 8, 6),)
     calls = survey(
-        lambda ops: fully_connected(
-            hidden_dims=[6, 6, 6], batchnorm=True, **norm, **given(ops)
-        ),
+        lambda ops: fully_connected(hidden_dims=[6, 6, 6], batchnorm=True, **norm, **given(ops)),
         IMAGES,
     )
     assert calls["bn1"].op == "batchnorm"

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from convexp.errors import UserError
-from convexp.plugins.shadow import Comparison
 from convexp.experiment import Experiment
+from convexp.plugins.shadow import Comparison
 from tests.distributions import plant
 from tests.experiments import CONV_NET, PLANTED, composed
 

@@ -9,8 +9,8 @@ from mlflow import MlflowClient
 
 from convexp.bench import machine
 from convexp.errors import UserError
-from convexp.plugins import select
 from convexp.experiment import Experiment
+from convexp.plugins import select
 from convexp.tasks import bench as task
 from tests.conftest import Install
 from tests.tasks.test_check import Recorder

@@ -110,3 +110,11 @@ def test_a_mistake_leaves_no_run(trained: Path) -> None:
     for overrides in ([], ["checkpoint=latest", "images=*.gif"]):
         assert convexp(trained, "task=predict", *overrides).returncode == 1
     assert len(runs(trained)) == before
+
+
+def test_the_backend_may_choose_for_the_layers(trained: Path) -> None:
+    choice = ["backend=auto", f"backend.cache={trained}/cache", "tracking=none"]
+    done = convexp(trained, "task=predict", "checkpoint=latest", "task.output=null", *choice)
+    assert done.returncode == 0, done.stderr
+    assert "conv1" in done.stdout
+    assert "flower.jpg" in done.stdout

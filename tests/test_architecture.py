@@ -24,11 +24,12 @@ FLOORS = [
     | {"datasets", "images", "testing", "config"},
     {"models"},
     {"training", "visualization"},
-    {"tracking"},
+    {"tracking", "checkpoints"},
     {"terminal", "threads", "memory", "plugins"},
     {"bench"},
     {"tasks", "course", "provenance", "new_backend", "pytest_plugin", "inference", "onnx_export"},
     {"auto", "sweeps"},
+    {"experiment"},
     {"run", "commands"},
     {"__main__"},
 ]

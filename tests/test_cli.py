@@ -133,10 +133,15 @@ def test_the_end_of_a_run_says_how_to_look_at_it(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
-def test_without_tracking_nothing_is_written_but_hydras_folder(tmp_path: Path) -> None:
-    done = convexp(tmp_path, "tracking=none", *SMALL)
+@pytest.mark.parametrize(
+    ("folder", "written"), [("null", ["outputs"]), ("kept", ["kept", "outputs"])]
+)
+def test_without_tracking_nothing_is_written_but_checkpoints_and_hydras_folder(
+    tmp_path: Path, folder: str, written: list[str]
+) -> None:
+    done = convexp(tmp_path, "tracking=none", f"checkpoints.folder={folder}", *SMALL)
     assert done.returncode == 0, done.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["outputs"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == written
 
 
 def test_the_tracking_uri_of_the_environment_is_respected(tmp_path: Path) -> None:

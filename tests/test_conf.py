@@ -13,20 +13,24 @@ from omegaconf import OmegaConf
 
 from convexp.config import LATER, bind, build, parameters
 from convexp.errors import UserError
+from convexp.experiment import Experiment
 from convexp.ops import OP_NAMES, Ops
 from convexp.plugins import load, search_path
-from convexp.run import AXES, Experiment, resolve
+from convexp.run import AXES, resolve
 from convexp.schedules import constant
 
 CONF = Path(str(files("convexp.conf")))
-GROUPS = ("model", "backend", "dataset", "optimizer", "schedule", "loss", "task", "tracking")
+GROUPS = (
+    *("model", "backend", "dataset", "augment", "optimizer", "schedule", "average", "loss"),
+    *("task", "tracking"),
+)
 OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
 EXPERIMENTS = [path.stem for path in sorted((CONF / "experiment").glob("*.yaml"))]
 
-# What run.py adds to the values of a node.
+# What `Experiment` adds to the values of a node.
 RUNTIME = {
     "optimizer": ("ops",),
-    "trainer": ("optimizer", "schedule", "loss", "rng", "clock"),
+    "trainer": ("schedule", "augmentation", "loss", "clock"),
     "task": (*Experiment.PARTS, "tracker"),
 }
 
@@ -54,6 +58,10 @@ def test_an_option_is_named_after_its_target(group: str, option: str) -> None:
     elif group == "tracking":
         kind = {"mlflow": "MlflowStore", "jsonl": "JsonLinesStore", "none": "NoStore"}[option]
         assert node["_target_"] == f"convexp.tracking.{kind}"
+    elif group == "augment":
+        assert node["_target_"] == "convexp.datasets.Augmentation"
+    elif (group, option) == ("average", "none"):
+        assert node["_target_"] == "convexp.averages.NoAverage"
     else:
         assert node["_target_"].rpartition(".")[2].lower() == camel(option) or (
             node["_target_"].rpartition(".")[2] == option
@@ -76,9 +84,9 @@ def test_every_option_builds(
         assert experiment.shadow is None
     elif group == "model":
         small = node | {"filter_size": 3} if "filter_size" in node else node
-        made = {"input_shape": (3, 8, 9), "num_classes": 4, "ops": load("naive")}
+        made = {"input_shape": (3, 32, 32), "num_classes": 4, "ops": load("fast")}
         model = build(small, group, rng=np.random.default_rng(0), **made)
-        assert model.predict(np.zeros((2, 3, 8, 9), model.dtype)).shape == (2, 4)
+        assert model.predict(np.zeros((2, 3, 32, 32), model.dtype)).shape == (2, 4)
     elif group == "optimizer":
         build(node, group, ops=load("naive"))
     elif group in RUNTIME:
@@ -92,10 +100,40 @@ def test_every_option_builds(
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_every_experiment_composes(experiment: str) -> None:
+def test_every_experiment_composes_and_builds_what_it_overlays(experiment: str) -> None:
     plain, config = composed(), composed(f"experiment={experiment}")
     assert config != plain
     bind(config["trainer"], "trainer", **dict.fromkeys(RUNTIME["trainer"], LATER))
+    bind(config["dataset"], "dataset")  # which may not be at hand
+    for group, runtime in (("schedule", {}), ("loss", {})):
+        bind(config[group], group, **runtime)
+    for group in ("augment", "average"):
+        build(config[group], group)
+    build(config["optimizer"], "optimizer", ops=load("naive"))
+    made = {"input_shape": (3, 32, 32), "num_classes": 10, "ops": load("naive")}
+    build(config["model"], "model", rng=np.random.default_rng(0), **made)
+    wanted = set(parameters(config["task"], "task")) & set(RUNTIME["task"])
+    bind(config["task"], "task", **dict.fromkeys(wanted, LATER))
+
+
+def test_the_recipes_train_on_all_images_and_choose_by_none() -> None:
+    for name, epochs, filters in (("cifar10_94", 10, 256), ("cifar10_90", 5, 256)):
+        config = composed(f"experiment={name}")
+        assert (config["dataset"]["num_train"], config["dataset"]["num_val"]) == (None, 0)
+        assert config["trainer"]["keep"] == "last"
+        assert config["trainer"]["epochs"] == epochs
+        stages = config["model"]["stages"]
+        assert list(stages) == ["stage1", "stage2", "stage3"]
+        assert stages["stage3"]["filters"] == filters
+    assert stages["stage1"]["filters"] == 64  # cifar10_90 overlays cifar10_94
+
+
+def test_a_few_steps_of_everything() -> None:
+    config = composed("debug=fast", "experiment=cifar10_94", "trainer.batch_size=20")
+    assert (config["trainer"]["epochs"], config["trainer"]["max_steps"]) == (2, 6)
+    assert (config["trainer"]["batch_size"], config["trainer"]["keep"]) == (20, "last")
+    parts = [config["dataset"][f"num_{part}"] for part in ("train", "val", "test")]
+    assert parts == [200, 50, 50]
 
 
 def test_the_experiments_are_what_the_course_does() -> None:
@@ -133,8 +171,8 @@ def test_patterns_of_parameters_may_be_given_on_the_command_line() -> None:
     [
         ("clip_norm=0", r"optimizer\.clip_norm = 0: input should be greater than 0"),
         ("momentum=1", r"optimizer\.momentum = 1: input should be less than 1"),
-        ("rates={w:fast}", r"optimizer\.rates = 'fast': input should be a valid number"),
-        ("trained_until={w:-1}", r"optimizer\.trained_until = -1: input should be greater than"),
+        ("rates={w:fast}", r"optimizer\.rates\.w = 'fast': input should be a valid number"),
+        ("trained_until={w:-1}", r"optimizer\.trained_until\.w = -1: input should be greater than"),
     ],
 )
 def test_what_an_optimizer_may_be_told_is_checked(override: str, said: str) -> None:

@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import math
-import pickle
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -11,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from convexp.averages import EMA
 from convexp.datasets import Dataset, Split
 from convexp.models import Network, fully_connected, three_layer
 from convexp.ops import Ops
@@ -18,7 +16,7 @@ from convexp.ops.timing import Clock, timed
 from convexp.optimizers import SGD, Adam, Optimizer
 from convexp.plugins import load
 from convexp.schedules import exponential
-from convexp.training import DivergedError, assess, evaluate, fit, predict, steps
+from convexp.training import TrainingState, assess, evaluate, fit, predict, steps
 from tests.plain import FIT, PLAIN, begun, softmax
 
 Record = list[tuple[int, dict[str, float]]]
@@ -54,6 +52,14 @@ def training(
 
 def column(record: Record, name: str) -> list[float]:
     return [metrics[name] for _, metrics in record if name in metrics]
+
+
+def same(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> bool:
+    return all(np.array_equal(array, other[name]) for name, array in one.items())
+
+
+def without_validation(data: Dataset) -> Dataset:
+    return replace(data, val=Split(data.val.images[:0], data.val.labels[:0]))
 
 
 def test_it_learns(tiny: Dataset, ops: Ops) -> None:
@@ -148,6 +154,61 @@ def test_the_best_weights_are_kept_not_the_last(tiny: Dataset, ops: Ops) -> None
         np.testing.assert_array_equal(array, weights[best][name])
 
 
+def test_the_last_weights_are_kept_where_they_are_asked_for(tiny: Dataset, ops: Ops) -> None:
+    model, weights = net(tiny, ops), []
+    run = training(model, tiny, epochs=6, schedule=partial(exponential, decay=6.0), keep="last")
+    for _, metrics in run:
+        if "epoch" in metrics:
+            weights.append(model.snapshot())
+    assert same(model.snapshot(), weights[-1])
+
+
+def test_the_rate_rises_in_the_warm_up_and_is_then_the_schedules(tiny: Dataset) -> None:
+    rates = []
+
+    class Notes(SGD):
+        def update(self, *arrays: Any, learning_rate: float, epoch: float) -> None:
+            rates.append(learning_rate)
+
+    optimizer = Notes(learning_rate=3.0, ops=load("fast"), **PLAIN)
+    schedule = partial(exponential, decay=0.5)
+    run = training(
+        net(tiny, load("fast")), tiny, optimizer=optimizer, schedule=schedule, warmup_epochs=1.0
+    )
+    list(run)
+    assert rates == pytest.approx([1, 2, 3, 3, 3, 3, 1.5, 1.5, 1.5])
+
+
+def test_an_average_is_what_is_measured_and_kept_and_does_not_disturb_the_steps(
+    tiny: Dataset,
+) -> None:
+    ops = load("fast")
+    plain = net(tiny, ops)
+    alone = list(training(plain, tiny))
+    model = net(tiny, ops)
+    state = TrainingState(model, adam(ops), EMA(decay=0.9), np.random.default_rng(0))
+    options = FIT | {"clock": Clock(), "epochs": 3, "batch_size": 25, "keep": "last"}
+    record = list(fit(state, tiny, **options))
+    assert column(record, "train/loss") == column(alone, "train/loss")
+    assert column(record, "val/loss")[0] == column(alone, "val/loss")[0]
+    found = evaluate(model, tiny, tiny.val, loss=softmax)
+    assert column(record, "val/loss")[-1] == found.loss != column(alone, "val/loss")[-1]
+
+
+def test_the_images_of_a_step_are_augmented_those_that_are_measured_are_not(tiny: Dataset) -> None:
+    ops = load("fast")
+    cutout = replace(FIT["augmentation"], cutout=99)
+    record = list(training(net(tiny, ops), tiny, epochs=1, augmentation=cutout))
+    plain = list(training(net(tiny, ops), tiny, epochs=1))
+    assert record[0] == plain[0]
+    # Nothing is left of an image, so the scores are the biases, of which each begins as 0.
+    model = net(tiny, ops)
+    squares = sum(float((w**2).sum()) for n, w in model.parameters.items() if n.endswith(".w"))
+    expected = np.log(4) + 0.5 * model.reg * squares
+    assert column(record, "train/loss")[0] == pytest.approx(expected, rel=1e-6)
+    assert column(plain, "train/loss")[0] != pytest.approx(expected, rel=1e-6)
+
+
 def test_without_validation_images_the_last_weights_stay(tiny: Dataset, ops: Ops) -> None:
     data = without_validation(tiny)
     model, last = net(data, ops), None
@@ -156,140 +217,6 @@ def test_without_validation_images_the_last_weights_stay(tiny: Dataset, ops: Ops
         last = model.snapshot()
     assert last is not None
     np.testing.assert_array_equal(model.parameters["conv1.w"], last["conv1.w"])
-
-
-def test_a_diverged_loss_ends_the_training(tiny: Dataset, ops: Ops) -> None:
-    model = net(tiny, ops)
-    before = model.snapshot()
-    run = training(model, tiny, optimizer=SGD(learning_rate=1e30, ops=ops, **PLAIN))
-    with pytest.raises(DivergedError, match=r"the loss is (nan|inf) at step \d") as caught:
-        list(run)
-    assert re.fullmatch(r"train/loss at step \d", caught.value.where)
-    assert caught.value.fatal
-    assert same(model.snapshot(), before)
-
-
-def test_whether_it_is_fatal_is_configured_and_travels_with_the_error(tiny: Dataset) -> None:
-    ops = load("fast")
-    optimizer = SGD(learning_rate=1e30, ops=ops, **PLAIN)
-    run = training(net(tiny, ops), tiny, optimizer=optimizer, on_divergence="stop")
-    with pytest.raises(DivergedError) as caught:
-        list(run)
-    assert not caught.value.fatal
-    travelled = pickle.loads(pickle.dumps(caught.value))  # as from a launcher's worker
-    assert (str(travelled), vars(travelled)) == (str(caught.value), vars(caught.value))
-
-
-def same(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> bool:
-    return all(np.array_equal(array, other[name]) for name, array in one.items())
-
-
-class Breaks:
-    """The softmax loss, until it has seen so many batches of a size: then it is not a number."""
-
-    def __init__(self, *, after: int, size: int) -> None:
-        self.left, self.size = after, size
-
-    def __call__(self, scores: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarray]:
-        loss, dscores = softmax(scores, labels)
-        self.left -= len(labels) == self.size
-        return (loss if self.left >= 0 else math.nan), dscores
-
-
-def until_it_diverges(
-    model: Network, data: Dataset, **changes: Any
-) -> tuple[list[tuple[int, dict]], list[dict[str, np.ndarray]], DivergedError]:
-    """What is yielded, the weights at each of those times, and the error."""
-    record, weights = [], []
-    try:
-        for step, metrics in training(model, data, **changes):
-            record.append((step, metrics))
-            weights.append(model.snapshot())
-    except DivergedError as error:
-        return record, weights, error
-    pytest.fail("it was to diverge")
-
-
-def test_the_weights_of_the_best_epoch_outlive_a_divergence(tiny: Dataset) -> None:
-    model = net(tiny, load("fast"))
-    # Batches of 25, 25 and 10 images: the fourth epoch's last.
-    record, weights, error = until_it_diverges(model, tiny, epochs=9, loss=Breaks(after=3, size=10))
-    assert error.where == "train/loss at step 12"
-    assert [step for step, _ in record][-1] == 11
-    epochs = [
-        (metrics["val/accuracy"], i) for i, (_, metrics) in enumerate(record) if "epoch" in metrics
-    ]
-    best = max(epochs[1:], key=lambda pair: pair[0])[1]  # the first of equals
-    assert same(model.snapshot(), weights[best])
-    assert not same(weights[best], weights[-1])
-
-
-def without_validation(data: Dataset) -> Dataset:
-    return replace(data, val=Split(data.val.images[:0], data.val.labels[:0]))
-
-
-@pytest.mark.parametrize(("last", "kept"), [(59, 0), (70, 60), (99, 60), (100, 99), (119, 99)])
-def test_without_validation_the_last_good_weights_are_a_copy_of_not_long_ago(
-    tiny: Dataset, last: int, kept: int
-) -> None:
-    data, model = without_validation(tiny), net(tiny, load("fast"))
-    # Epochs of 60 steps; copies are made after them, and before the hundredth update.
-    loss = Breaks(after=last, size=1)
-    record, weights, error = until_it_diverges(model, data, loss=loss, batch_size=1)
-    assert error.where == f"train/loss at step {last + 1}"
-    at = max(i for i, (step, _) in enumerate(record) if step == kept)
-    assert same(model.snapshot(), weights[at])
-
-
-def test_a_validation_loss_that_is_not_finite_is_a_divergence(tiny: Dataset) -> None:
-    model = net(tiny, load("fast"))
-    # 20 images are validated before the first epoch and after each.
-    record, weights, error = until_it_diverges(model, tiny, loss=Breaks(after=2, size=20))
-    assert error.where == "val/loss at step 6"
-    assert str(error).startswith("the validation loss is nan at step 6; ")
-    assert [metrics["epoch"] for _, metrics in record if "epoch" in metrics] == [0, 1]
-    assert same(model.snapshot(), weights[4])  # of the untrained net, of three steps, of the epoch
-
-
-def test_weights_without_a_finite_loss_are_none_to_start_from(tiny: Dataset) -> None:
-    model = net(tiny, load("fast"))
-    model.parameters["affine2.w"][...] *= np.float32(1e38)
-    model.parameters["affine1.b"][...] = 1e38
-    record, _, error = until_it_diverges(model, tiny)
-    assert record == []
-    assert error.where == "train/loss at step 0"
-
-
-class Spoils(SGD):
-    """SGD that makes a bias infinite by its last update, so that no score is: a class is out."""
-
-    taken = 0
-
-    def update(self, parameters: Any, gradients: Any, **options: float) -> None:
-        super().update(parameters, gradients, **options)
-        self.taken += 1
-        if self.taken == 6:
-            parameters["affine1.b"][0] = -np.inf
-
-
-def test_a_weight_that_is_not_finite_is_a_divergence_whatever_the_loss(tiny: Dataset) -> None:
-    ops = load("fast")
-    model = net(tiny, ops)
-    _, weights, error = until_it_diverges(
-        model, tiny, optimizer=Spoils(learning_rate=1e-3, ops=ops, **PLAIN)
-    )
-    assert error.where == "affine1.b at step 6"
-    assert "a value of affine1.b is not finite at step 6" in str(error)
-    assert all(np.isfinite(array).all() for array in model.snapshot().values())
-    assert same(model.snapshot(), weights[4])
-
-
-def test_nothing_that_is_not_finite_is_yielded_and_nothing_warns(tiny: Dataset, ops: Ops) -> None:
-    model = net(tiny, ops)
-    record, _, _ = until_it_diverges(
-        model, tiny, optimizer=SGD(learning_rate=1e12, ops=ops, **PLAIN), batch_size=60, epochs=20
-    )
-    assert all(math.isfinite(value) for _, metrics in record for value in metrics.values())
 
 
 def test_evaluation_is_that_of_the_scores(tiny: Dataset, ops: Ops) -> None:

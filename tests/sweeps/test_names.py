@@ -10,7 +10,8 @@ from convexp.sweeps.names import config_hash, job_name, short, sweep_hash
     [
         (["optimizer.learning_rate=0.001", "backend=fast"], "lr=0.001,backend=fast"),
         (["+model.extra=1", "seed=3"], "extra=1,seed=3"),
-        (["model.stages=[[4],[8]]"], "stages=[[4],[8]]"),
+        (["model.hidden_dims=[4,8]"], "hidden_dims=[4,8]"),
+        (["model.stages.stage2.filters=96"], "filters=96"),
         (["a.rate=1", "b.rate=2"], "a.rate=1,b.rate=2"),
         (["x.a.rate=1", "x.b.rate=2", "rate=3"], "a.rate=1,b.rate=2,rate=3"),
         (["dataset.source=a=b"], "source=a=b"),
@@ -42,6 +43,18 @@ def test_where_a_run_is_recorded_changes_nothing_of_what_it_is() -> None:
 )
 def test_what_a_run_computes_changes_its_hash(change: dict[str, object]) -> None:
     assert config_hash(CONFIG) != config_hash(CONFIG | change)
+
+
+def test_the_order_of_what_a_target_is_given_by_name_may_count() -> None:
+    stages = {"wide": {"filters": 8, "convs": 1}, "deep": {"filters": 4, "convs": 2}}
+    model = {"_target_": "convexp.models.conv_net", "reg": 0.1, "stages": stages}
+    turned = model | {"stages": dict(reversed(stages.items()))}
+    assert config_hash({"model": model}) != config_hash({"model": turned})
+    assert sweep_hash({"model": model}, ["a=1,2"]) != sweep_hash({"model": turned}, ["a=1,2"])
+    # But not where a parameter stands, or what a stage is said to be.
+    inside = {name: dict(reversed(stage.items())) for name, stage in stages.items()}
+    same = dict(reversed({**model, "stages": inside}.items()))
+    assert config_hash({"model": model}) == config_hash({"model": same})
 
 
 def test_the_order_of_a_sweep_numbers_its_jobs() -> None:

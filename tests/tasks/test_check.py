@@ -26,7 +26,7 @@ from tests.test_cli import convexp, runs
 class Recorder:
     """A tracker that remembers."""
 
-    link = command = job = None
+    link = command = job = run_id = None
     location = "memory"
 
     def __init__(self) -> None:

@@ -13,7 +13,13 @@ from convexp.losses import svm
 from convexp.models import Network, fully_connected
 from convexp.plugins import load
 from convexp.tasks import evaluation
-from convexp.tasks.evaluation import Evaluated, confusion, probabilities, record_evaluation
+from convexp.tasks.evaluation import (
+    Evaluated,
+    confusion,
+    probabilities,
+    record_evaluation,
+    unseen,
+)
 from tests.plain import softmax
 from tests.tasks.test_check import Recorder
 
@@ -66,11 +72,13 @@ def scores_of(model: Network, data: Dataset, part: str) -> tuple[np.ndarray, np.
     return model.predict(x), y
 
 
-@pytest.mark.parametrize(("part", "missing"), [("test", ()), ("val", ("test",))])
+@pytest.mark.parametrize(
+    ("part", "words"), [("test", "test"), ("val", "validation"), ("train", "training")]
+)
 def test_the_table_counts_each_image_where_it_belongs(
-    model: Network, tiny: Dataset, part: str, missing: tuple[str, ...]
+    model: Network, tiny: Dataset, part: str, words: str
 ) -> None:
-    tracker, results = recorded(model, without(tiny, *missing))
+    tracker, found = recorded(model, tiny, part=part)
     scores, y = scores_of(model, tiny, part)
     guesses = scores.argmax(axis=1)
     table = tracker.kept["confusion.json"]
@@ -92,14 +100,14 @@ def test_the_table_counts_each_image_where_it_belongs(
             assert counts[tiny.class_names.index(mostly)] == counts.max()
         else:
             assert mostly is None
-    # What the training has measured is not measured again.
-    assert results == (
-        {"test/accuracy": np.mean(guesses == y), "test/loss": softmax(scores, y)[0]}
-        if part == "test"
-        else {}
-    )
-    words = "test" if part == "test" else "validation"
-    title = f"20 {words} images, {100 * np.mean(guesses == y):.1f} % right"
+        assert found.classes[i] == (name, int(np.sum(y == i)), accuracy, mostly)
+    assert found.accuracy == np.mean(guesses == y)
+    assert found.metrics == {
+        f"{part}/accuracy": found.accuracy,
+        f"{part}/loss": pytest.approx(softmax(scores, y)[0], rel=1e-6),
+    }
+    assert f"{part}/loss" not in tracker.kept  # which is for the caller to record
+    title = f"{len(y)} {words} images, {100 * np.mean(guesses == y):.1f} % right"
     assert tracker.kept["confusion.png"].axes[0].get_title() == title
 
 
@@ -132,9 +140,27 @@ def test_the_worst_are_those_whose_own_class_is_the_least_probable(
     np.testing.assert_array_equal(np.asarray(file), picture)
 
 
-def test_nothing_is_recorded_where_there_is_no_image(model: Network, tiny: Dataset) -> None:
-    tracker, results = recorded(model, without(tiny, "val", "test"))
-    assert tracker.kept == results == {}
+def test_a_trained_network_is_evaluated_where_there_are_images(tiny: Dataset) -> None:
+    assert unseen(tiny) == "test"
+    assert unseen(without(tiny, "test")) == "val"
+    assert unseen(without(tiny, "val", "test")) is None
+
+
+def test_scores_of_several_views_are_told_beside_those_of_one(
+    model: Network, tiny: Dataset
+) -> None:
+    weights = model.parameters["affine1.w"]
+    weights[...] = np.random.default_rng(15).standard_normal(weights.shape)
+    _, found = recorded(model, tiny, part="train", tta="flip")
+    x, y = tiny.batch(tiny.train, slice(None), model.dtype)
+    both = (model.predict(x) + model.predict(x[..., ::-1])) / 2
+    one = np.mean(model.predict(x).argmax(axis=1) == y)
+    assert found.metrics == {
+        "train/accuracy": np.mean(both.argmax(axis=1) == y),
+        "train/accuracy_one_view": one,
+        "train/loss": pytest.approx(softmax(both, y)[0], rel=1e-5),
+    }
+    assert found.metrics["train/accuracy"] != one  # or the test would show little
 
 
 def test_a_class_without_an_image_has_no_accuracy(model: Network, tiny: Dataset) -> None:
@@ -151,8 +177,8 @@ def test_scores_that_are_not_finite_are_no_metrics_and_do_not_warn(
     model: Network, tiny: Dataset
 ) -> None:
     model.parameters["affine1.w"][...] = 3e38
-    tracker, results = recorded(model, tiny)
-    assert results.keys() == {"test/accuracy"}
+    tracker, found = recorded(model, tiny)
+    assert found.metrics.keys() == {"test/accuracy"}
     assert {"confusion.png", "worst.png", "classes.json"} <= tracker.kept.keys()
 
 

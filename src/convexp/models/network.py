@@ -161,7 +161,7 @@ class Network:
             if self.unit_variance and "w" in layer.parameters:
                 outputs[name] = unit_variance(layer, source)
             else:
-                outputs[name], _ = layer.forward(source, train=True)  # norms normalize already
+                outputs[name] = layer.forward(source, train=True)[0]  # norms normalize already
             if name == wanted[-1]:
                 break
         for name, array in self.state.items():  # running averages begin with the training
@@ -182,7 +182,7 @@ class Network:
         """Scores ``(N, K)`` in evaluation mode; nothing outlives its last use."""
         outputs = {IMAGES: x}
         for name, layer in self.layers.items():
-            outputs[name], _ = layer.forward(self._take(name, outputs), train=False)
+            outputs[name] = layer.forward(self._take(name, outputs), train=False)[0]
         return outputs[name]
 
     def _take(self, name: str, outputs: dict[str, Array]) -> Any:

@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from convexp.config import TARGET
+
 ABBREVIATIONS = {"learning_rate": "lr"}
 """Words of the field that everybody abbreviates."""
 
@@ -58,13 +60,26 @@ def config_hash(config: Mapping[str, Any]) -> str:
 
     Two runs with one hash compute the same, but for the code that computes it.
     """
-    return _hash({key: value for key, value in config.items() if key not in UNRELATED})
+    return _hash(_computed(config))
 
 
 def sweep_hash(config: Mapping[str, Any], swept: Collection[str]) -> str:
     """A sweep in 16 hex digits: what its jobs share, and what they are swept over, in its order."""
-    base = {key: value for key, value in config.items() if key not in UNRELATED}
-    return _hash([base, list(swept)])
+    return _hash([_computed(config), list(swept)])
+
+
+def _computed(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _in_order(node) for key, node in config.items() if key not in UNRELATED}
+
+
+def _in_order(node: Any) -> Any:
+    """A node whose parameters that are mappings are lists of pairs: their order may count.
+
+    A network is built in that of ``model.stages``; of ``optimizer.rates`` the first pattern counts.
+    """
+    if not isinstance(node, Mapping) or TARGET not in node:
+        return node
+    return {k: list(v.items()) if isinstance(v, Mapping) else v for k, v in node.items()}
 
 
 def _hash(value: Any) -> str:

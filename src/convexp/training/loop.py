@@ -6,27 +6,25 @@ caller's affair (see `convexp.tasks`), and a test reads them with ``list(fit(...
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
-from math import ceil, isfinite
+from math import isfinite
 from time import perf_counter
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from convexp.datasets import Augmentation, Dataset, TrainBatch, batches
+from convexp.datasets import Augmentation, Dataset
 from convexp.errors import UserError
-from convexp.layers import Gradients
-from convexp.losses import Labels, mixed
-from convexp.models import Network, Watch, unwatched
-from convexp.ops.shapes import Array
 from convexp.ops.timing import Clock
-from convexp.schedules import Schedule, warmed_up
+from convexp.schedules import Schedule
 from convexp.training.evaluation import Loss, evaluate
+from convexp.training.gradients import loss_and_gradients, of_batch
 from convexp.training.limits import Limits
 from convexp.training.state import TrainingState
+from convexp.training.steps import Step, num_steps, steps
 
 OnDivergence = Literal["fail", "stop"]
 """What is to become of a training that diverges."""
@@ -48,20 +46,6 @@ class DivergedError(UserError):
     def __init__(self, sentence: str, *, where: str = "", fatal: bool = True) -> None:
         super().__init__(sentence)  # alone, so that the error can be pickled
         self.where, self.fatal = where, fatal
-
-
-class Step(NamedTuple):
-    """What a step is made of.
-
-    Attributes:
-        batch: its images and labels.
-        rate: its learning rate.
-        epoch: how many epochs have gone before it, a fraction.
-    """
-
-    batch: TrainBatch
-    rate: float
-    epoch: float
 
 
 def fit(
@@ -287,71 +271,3 @@ class _Loop:
             where=f"{name} at step {state.step}",
             fatal=self.fatal,
         )
-
-
-def steps(
-    state: TrainingState,
-    dataset: Dataset,
-    *,
-    schedule: Schedule,
-    augmentation: Augmentation,
-    epochs: int,
-    batch_size: int,
-    warmup_epochs: float,
-    loader_threads: int,
-) -> Generator[Step]:
-    """The steps of the epoch under way that are still to be made; arguments as `fit`'s."""
-    each = num_steps(dataset, batch_size)
-    first, done = state.within, state.epoch
-    order = state.order_epoch(len(dataset.train))
-    stream = batches(
-        dataset,
-        dataset.train,
-        order,
-        batch_size=batch_size,
-        dtype=state.model.dtype,
-        augmentation=augmentation,
-        seed=state.seed,
-        epoch=done,
-        start=first,
-        workers=loader_threads,
-    )
-    with closing(stream):
-        for i, batch in enumerate(stream, first):
-            epoch = done + i / each
-            factor = warmed_up(schedule, epoch, epochs, warmup=warmup_epochs, steps_per_epoch=each)
-            yield Step(batch, state.optimizer.learning_rate * factor, epoch)
-
-
-def num_steps(dataset: Dataset, batch_size: int) -> int:
-    """Steps of an epoch."""
-    return ceil(len(dataset.train) / batch_size)
-
-
-def loss_and_gradients(
-    model: Network, x: Array, y: Labels, loss: Loss, *, watch: Watch = unwatched
-) -> tuple[float, Gradients]:
-    """The loss of one batch in training mode, with the penalty, and all gradients of it.
-
-    Args:
-        model: the network.
-        x: images, ``(N, C, H, W)``.
-        y: labels, ``(N,)``.
-        loss: of scores and labels.
-        watch: told what each layer computes.
-
-    Returns:
-        The loss, and the gradients under the names of ``model.parameters``.
-    """
-    scores, caches = model.forward(x, train=True, watch=watch)
-    value, dscores = loss(scores, y)
-    gradients = model.backward(dscores, caches, watch=watch)
-    return value + model.penalize(gradients), gradients
-
-
-def of_batch(loss: Loss, batch: TrainBatch) -> Loss:
-    """The loss of a batch: where its images are mixtures, mixed as they are."""
-    mix = batch.mix
-    if mix is None:
-        return loss
-    return lambda scores, labels: mixed(loss, scores, labels, mix.labels, mix.share)

@@ -181,8 +181,9 @@ class _Loop:
         self.steps_per_epoch = num_steps(self.dataset, self.batch_size)
         if self.state.within > self.steps_per_epoch:
             raise UserError(
-                f"the training broke off after {self.state.within} steps of an epoch, which now has "
-                f"{self.steps_per_epoch}; the images and trainer.batch_size must stay what they were"
+                f"the training broke off after {self.state.within} steps of an epoch, which now "
+                f"has {self.steps_per_epoch}; the images and trainer.batch_size must stay as they "
+                "were"
             )
 
     def begin(self) -> dict[str, float]:

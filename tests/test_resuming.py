@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -162,6 +162,12 @@ def copy(whole: tuple[Path, Found], tmp_path: Path) -> tuple[Path, Found]:
     return tmp_path / "copy", found
 
 
+PROGRAM = (  # where pytest runs in the background, SIGINT is ignored, and so by its children
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from convexp.__main__ import main; main()"
+)
+
+
 class Process:
     """A run in a process of its own.
 
@@ -175,7 +181,7 @@ class Process:
         hidden = ("MLFLOW", "CONVEXP", "HYDRA")
         with (folder / "output.txt").open("a") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "convexp", *words],
+                [sys.executable, "-c", PROGRAM, *words],
                 cwd=folder,
                 env={k: v for k, v in os.environ.items() if not k.startswith(hidden)},
                 stdout=output,
@@ -204,6 +210,21 @@ class Process:
 
     def output(self) -> str:
         return (self.folder / "output.txt").read_text()
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Process]]:
+    """Starts processes, and leaves none behind."""
+    started: list[Process] = []
+
+    def begin(folder: Path, *words: str) -> Process:
+        started.append(Process(folder, *words))
+        return started[-1]
+
+    yield begin
+    for one in started:
+        one.process.kill()
+        one.process.wait()
 
 
 def ways_to_resume(folder: Path, number: int) -> str:
@@ -237,13 +258,14 @@ def test_a_run_that_is_killed_again_and_again_ends_the_same(
     tmp_path: Path,
     whole: tuple[Path, Found],
     store: str,
+    start: Callable[..., Process],
     record_property: Callable[[str, object], None],
 ) -> None:
     options, runs = STORES[store]
     rng = np.random.default_rng(list(store.encode()))
     words, kills = [*RUN, EACH_STEP, *options], 0
     for attempt in range(5):
-        process = Process(tmp_path, *words)
+        process = start(tmp_path, *words)
         process.wait_for_checkpoints(int(rng.integers(1, 5)))
         time.sleep(rng.uniform(0, 0.03))
         kills += process.end_by(signal.SIGKILL)
@@ -263,9 +285,9 @@ def test_a_run_that_is_killed_again_and_again_ends_the_same(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
 def test_an_interrupted_run_goes_on_and_nobody_else_meanwhile(
-    tmp_path: Path, whole: tuple[Path, Found], number: signal.Signals
+    tmp_path: Path, start: Callable[..., Process], number: signal.Signals
 ) -> None:
-    process = Process(tmp_path, *RUN, EACH_STEP, "trainer.epochs=2000", "tracking=jsonl")
+    process = start(tmp_path, *RUN, EACH_STEP, "trainer.epochs=2000", "tracking=jsonl")
     process.wait_for_checkpoints(5)
     sentence = refused(tmp_path, "resume=latest")
     assert re.fullmatch(r"the run \S+ \(\S+\) is still going on, so it cannot be resumed", sentence)
@@ -355,13 +377,13 @@ def test_a_training_that_diverged_goes_on_from_its_last_good_step(tmp_path: Path
         "optimizer=sgd",
         "average=none",
         "schedule=step",
-        "schedule.factor=1e38",
+        "schedule.factor=1e45",
     ]
     with pytest.raises(DivergedError):
         here(tmp_path, *words, "schedule.milestones=[3]")
     (found,) = in_folder(tmp_path)
     assert found.status == "FAILED"
-    here(tmp_path, "resume=latest", "schedule.factor=0.1")
+    here(tmp_path, "resume=latest", "+schedule.factor=0.1")
     (found,) = in_folder(tmp_path)
     assert (found.status, found.tags["convexp.error"]) == ("FINISHED", "")
     assert [step for step, _ in found.metrics["train/loss"]] == list(range(1, STEPS + 1))
@@ -488,8 +510,8 @@ def test_an_evaluation_of_views_and_of_another_part(copy: tuple[Path, Found]) ->
     folder, trained = copy
     here(folder, "task=evaluate", f"checkpoint={trained.id}", "task.tta=flip", "task.part=val")
     (found,) = (run for run in in_folder(folder) if run.id != trained.id)
-    best = trained.metrics["best/val_accuracy"][0][1]
-    assert found.metrics["val/accuracy_one_view"] == [(STEPS, best)]
+    last = trained.metrics["val/accuracy"][-1]
+    assert found.metrics["val/accuracy_one_view"] == [last]
     assert 0 <= found.metrics["val/accuracy"][0][1] <= 1
 
 

@@ -5,6 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
+import convexp.terminal.progress
 from convexp.terminal import Progress, print_summary
 from convexp.tracking import NoTracker
 
@@ -39,7 +40,7 @@ def test_without_a_terminal_there_is_a_plain_line_an_epoch() -> None:
 
 def test_a_long_epoch_gives_signs_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter(range(0, 10_000, 6))  # each look at the clock finds six seconds gone
-    monkeypatch.setattr(module, "perf_counter", lambda: next(now))
+    monkeypatch.setattr(convexp.terminal.progress, "perf_counter", lambda: next(now))
     out = console(terminal=False)
     with Progress(1, 8, out) as progress:
         for step in range(1, 9):

@@ -118,7 +118,8 @@ class Checkpoint:
             UserError: it is no checkpoint, or of a later convexp.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            # Opened here: NumPy leaves a broken file open.
+            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 arrays = dict(file)
             words = json.loads(str(arrays.pop("words")))
             version = int(words.pop("format"))
@@ -239,6 +240,8 @@ class Keeper:
         """
         if self.path is None or not (now or monotonic() - self._written >= self.seconds):
             return
+        if not all(np.isfinite(array).all() for array in state.weights.values()):
+            return  # the training diverges; the one before can be gone on with
         history = {f"history/{name}": np.array(points) for name, points in self.history.items()}
         words = {**self._words, "run_id": self._run_id, "training": state.words()}
         try:

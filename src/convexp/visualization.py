@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ConfigDict, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import ConfigDict, PositiveFloat, PositiveInt
 from typing_extensions import TypedDict  # pydantic's on Python 3.11
 
 from convexp.datasets import Normalization
@@ -32,9 +32,10 @@ class Ascent(TypedDict):
         steps: how many.
         learning_rate: root mean square of the change of a pixel in a step, in grey values 0..255.
         l2: the share of its distance from the mean image that a pixel loses in a step.
-        jitter: the image is shifted by up to so many pixels, up or down and left or right, while
-            the gradient is computed: no detail may depend on where exactly it stands.
-        blur: standard deviation, in pixels, of the Gaussian that smooths the image
+        jitter: the image is shifted by up to this share of its shorter side, up or down and left
+            or right, while the gradient is computed: no detail may depend on where exactly it is.
+        blur: standard deviation of the Gaussian that smooths the image, as a share of its shorter
+            side,
         blur_every: after so many steps, but not after the last.
     """
 
@@ -43,8 +44,8 @@ class Ascent(TypedDict):
     steps: PositiveInt
     learning_rate: PositiveFloat
     l2: Fraction
-    jitter: NonNegativeInt
-    blur: NonNegativeFloat
+    jitter: Fraction
+    blur: Fraction
     blur_every: PositiveInt
 
 
@@ -147,13 +148,15 @@ def class_visualizations(
     """
     shape, dtype = normalization.shape, model.dtype
     std = normalization.std.astype(dtype)
+    side = min(shape[1:])
+    jitter, sigma = round(ascent["jitter"] * side), ascent["blur"] * side
     darkest, brightest = (
         normalization.apply(np.full((1, *shape), value, np.uint8), dtype) for value in (0, 255)
     )
     noise = (rng.standard_normal(shape) / normalization.std).astype(dtype)
     x: Array = np.clip(np.repeat(noise[None], len(classes), axis=0), darkest, brightest)
     for step in range(1, ascent["steps"] + 1):
-        shift = rng.integers(-ascent["jitter"], ascent["jitter"] + 1, size=2)
+        shift = rng.integers(-jitter, jitter + 1, size=2)
         _, gradients = score_gradients(model, np.roll(x, shift, axis=(2, 3)), classes)
         # With respect to grey values, of which a normalized value holds std.
         g = np.roll(gradients, -shift, axis=(2, 3)) / std
@@ -161,7 +164,7 @@ def class_visualizations(
         x += ascent["learning_rate"] * g / np.where(size > 0, size, 1) / std
         x *= 1 - ascent["l2"]
         if step % ascent["blur_every"] == 0 and step < ascent["steps"]:
-            x = blurred(x, ascent["blur"])
+            x = blurred(x, sigma)
         np.clip(x, darkest, brightest, out=x)
     return x
 

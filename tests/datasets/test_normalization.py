@@ -111,3 +111,17 @@ def test_no_float_copy_of_the_images_is_made(kind: str) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 0.5 * x.nbytes
+
+
+def test_to_undo_a_normalization_gives_the_images_back(rng: np.random.Generator) -> None:
+    images = rng.integers(0, 256, (20, 3, 4, 5)).astype(np.uint8)
+    for kind in ("mean_image", "channels", "none"):
+        normalization = Normalization.of(images, kind)
+        back = normalization.undo(normalization.apply(images, np.float32))
+        np.testing.assert_array_equal(back, images)
+
+
+def test_what_is_beyond_an_image_is_clipped() -> None:
+    normalization = Normalization(np.zeros((1, 1, 4)), np.full((1, 1, 4), 100.0))
+    undone = normalization.undo(np.array([-1.0, 3.0, np.nan, 0.126]).reshape(1, 1, 1, 4))
+    assert undone.ravel().tolist() == [0, 255, 0, 13]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from convexp.images import filter_grid
+from convexp.images import filter_grid, filters_figure
 
 
 def tile(picture: np.ndarray, row: int, column: int, *, size: tuple[int, int]) -> np.ndarray:
@@ -91,3 +91,40 @@ def test_filters_are_not_written(rng: np.random.Generator) -> None:
 def test_what_is_no_filter_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"\(F, C, HH, WW\)"):
         filter_grid(np.zeros(shape))
+
+
+def titled(w: np.ndarray, most: int = 4) -> tuple[str, np.ndarray]:
+    """What is written above a figure of filters, and the picture below."""
+    axes = filters_figure(w, layer="conv7", most=most).axes[0]
+    return axes.texts[0].get_text(), np.asarray(axes.images[0].get_array())
+
+
+@pytest.mark.parametrize(
+    ("shape", "title"),
+    [
+        ((9, 3, 5, 4), "conv7: 9 filters of 3x5x4"),
+        ((20, 1, 3, 3), "conv7: the first 16 of 20 filters of 1x3x3"),
+        (
+            (9, 8, 1, 3),
+            "conv7: filters 1 to 4 of 9 (down), channels 1 to 4 of 8 (across), 1x3 each",
+        ),
+        ((2, 4, 3, 3), "conv7: 2 filters (down), 4 channels (across), 3x3 each"),
+    ],
+)
+def test_a_figure_of_filters_says_what_of_them_is_drawn(
+    rng: np.random.Generator, shape: tuple[int, ...], title: str
+) -> None:
+    assert titled(rng.normal(size=shape))[0] == title
+
+
+def test_a_mosaic_shows_signs_on_each_filter_s_own_scale() -> None:
+    w = np.zeros((2, 2, 1, 1))
+    w[0, :, 0, 0] = 1, -1
+    w[1, :, 0, 0] = 1e-4, 0
+    _, picture = titled(w)
+    # A weight is four by four, and has a frame on each side.
+    (red, blue), (faint, none) = picture[[[2], [7]], [2, 7]].astype(int)
+    assert red[0] > red[2] + 50
+    assert blue[2] > blue[0] + 50
+    np.testing.assert_array_equal(faint, red)
+    assert none.min() > 240

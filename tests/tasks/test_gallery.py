@@ -76,7 +76,7 @@ def test_the_same_command_draws_the_same(trained: Path, tmp_path: Path) -> None:
                 "~model.stages.stage3",
             ],
             1,
-            {"conv1", *(f"block{i}_conv{j}" for i in (1, 2) for j in (1, 2))},
+            {"conv1", "block1_project", *(f"block{i}_conv{j}" for i in (1, 2) for j in (1, 2))},
         ),
         (["model=conv_net", "~model.stages.stage3"], 3, {"conv1", "conv2", "conv3", "conv4"}),
     ],

@@ -54,7 +54,7 @@ def learning_curves(history: History) -> Figure:
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
         if axes.get_legend_handles_labels()[0]:
-            axes.legend(frameon=False)
+            axes.legend(loc="best", frameon=False)  # said, it may be slow without a warning
     return figure
 
 

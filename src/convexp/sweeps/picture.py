@@ -60,7 +60,7 @@ def comparison(jobs: Sequence[JobResult]) -> Figure:
     for panel in panels[1:] if axis is None else []:
         panel.set_yticklabels([])
     if axis is not None and len(groups) > 1:
-        panels[0].legend(frameon=False)
+        panels[0].legend(loc="best", frameon=False)
     return figure
 
 

@@ -68,8 +68,9 @@ def train(
         tracker: where the record goes.
 
     Returns:
-        The best validation accuracy, which a sweeper may maximize; without validation images the
-        last training accuracy; 0 where no epoch was completed.
+        The best validation accuracy, or the last where the last weights are kept, which a sweeper
+        may maximize; without validation images the last training accuracy; 0 where no epoch was
+        completed.
 
     Raises:
         DivergedError: a loss is no longer finite, and that is to fail the run; the last good

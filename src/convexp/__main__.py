@@ -9,7 +9,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from convexp.commands import COMMANDS
@@ -24,8 +24,11 @@ def experiment(cfg: DictConfig) -> float | None:
     # Imported only now: --help and word completion need no MLflow, no scikit-learn, no matplotlib.
     from convexp.run import run
 
+    # As they were typed: an interpolation in one is the configuration's to resolve.
+    overrides = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+    assert isinstance(overrides, list)
     try:
-        return run(cfg, current_job(), list(HydraConfig.get().overrides.task))
+        return run(cfg, current_job(), overrides)
     except UserError as error:
         # A sweep goes on with its other jobs and reports at its end; a single job just ends, by
         # an exception that Hydra has nothing to add to.

@@ -42,7 +42,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_its_options_stand_beside_ours(site: Path, tmp_path: Path) -> None:
     shown = convexp(tmp_path, "--help", PYTHONPATH=str(site)).stdout
     assert "backend: auto, fast, mine, naive, tuned" in shown
-    assert "experiment: one_epoch, overfit_100, short" in shown
+    assert "experiment: cifar10_80, cifar10_90, cifar10_94, one_epoch, overfit_100, short" in shown
 
 
 def test_a_backend_without_a_yaml_trains_at_once(site: Path, tmp_path: Path) -> None:
@@ -66,4 +66,7 @@ def test_a_package_of_yaml_is_not_imported_nor_missed(site: Path, tmp_path: Path
     done = convexp(tmp_path, "--help", PYTHONPATH=f"{site}:{tmp_path}")
     (site / "my_lab" / "__init__.py").write_text(KERNELS)
     assert done.returncode == 0, done.stderr
-    assert "experiment: one_epoch, overfit_100, short" in done.stdout
+    assert (
+        "experiment: cifar10_80, cifar10_90, cifar10_94, one_epoch, overfit_100, short"
+        in done.stdout
+    )

@@ -133,7 +133,7 @@ def test_the_data_set_is_the_runs_input(uri: str, client: MlflowClient, tiny: Da
         train=tiny.train,
         val=tiny.val,
         test=empty,
-        mean=tiny.mean,
+        normalization=tiny.normalization,
         class_names=tiny.class_names,
         source="https://example.org/tiny.tar.gz",
     )

@@ -242,7 +242,7 @@ class Experiment:
     @cached_property
     def fit(self) -> partial[Iterator[tuple[int, dict[str, float]]]]:
         """The training loop, everything but the state and the data bound to it."""
-        return bind(
+        loop = bind(
             self.config["trainer"],
             "trainer",
             schedule=bind(self.config["schedule"], "schedule"),
@@ -250,6 +250,13 @@ class Experiment:
             loss=self.loss,
             clock=self.clock,
         )
+        warmup, epochs = loop.keywords["warmup_epochs"], loop.keywords["epochs"]
+        if warmup >= epochs:
+            raise UserError(
+                f"trainer.warmup_epochs = {warmup:g} must be less than trainer.epochs = {epochs}: "
+                "the schedule follows the warm-up"
+            )
+        return loop
 
     @cached_property
     def keeper(self) -> Keeper:

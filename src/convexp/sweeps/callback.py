@@ -16,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf, read_write
+from omegaconf import DictConfig, ListConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from convexp.errors import UserError
@@ -42,13 +42,13 @@ class SweepCallback(Callback):
         from convexp.sweeps.parent import open_parent
 
         HydraConfig.instance().set_config(config)  # for ${hydra:...} in what is resolved below
-        words = [str(word) for word in config.hydra.overrides.task]
+        words = _typed(config.hydra.overrides.task)
         params = _mapping(config.hydra.sweeper.get("params") or OmegaConf.create({}))
         given = [*(f"{key!s}={value}" for key, value in params.items()), *words]
         swept = [override for override in given if _sweeps(override)]
         self.keys = tuple(override.partition("=")[0] for override in swept)
         base = {str(k): _plain(config, str(k)) for k in config if k != "hydra"}
-        hydra = map(str, config.hydra.overrides.hydra)
+        hydra = _typed(config.hydra.overrides.hydra)
         typed = ["-m", *(word for word in hydra if word != "hydra.mode=MULTIRUN"), *words]
         try:
             for group in ("launcher", "sweeper"):
@@ -69,7 +69,7 @@ class SweepCallback(Callback):
         global _job
         if self.sweep is None or self.slots is None:  # a run by itself
             return
-        overrides = [str(override) for override in config.hydra.overrides.task]
+        overrides = _typed(config.hydra.overrides.task)
         _job = Job(
             sweep=self.sweep,
             number=int(config.hydra.job.num),
@@ -132,6 +132,11 @@ def _limit_batches(config: DictConfig, slots: Slots) -> None:
     if slots.batch is not None and "max_batch_size" in sweeper and sweeper.max_batch_size is None:
         with read_write(sweeper):
             sweeper.max_batch_size = slots.batch
+
+
+def _typed(overrides: ListConfig) -> list[str]:
+    """Overrides as they were typed: an interpolation in one is the configuration's to resolve."""
+    return [str(word) for word in OmegaConf.to_container(overrides, resolve=False)]
 
 
 def _mapping(node: DictConfig) -> dict[str, Any]:

@@ -20,8 +20,9 @@ cdef extern from "memory_pool.h":
 _import_array()
 pool_set_up()
 
-LIMIT = 1 << 28
-"""Bytes of freed arrays that are kept: what a training step of a small network frees."""
+LIMIT = 1 << 32
+"""Bytes of freed arrays that are kept at most: more than a training step of a wide network on a
+thousand images frees. Of each size no more is kept than has been in use at one time."""
 
 
 @contextmanager

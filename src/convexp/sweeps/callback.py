@@ -136,7 +136,9 @@ def _limit_batches(config: DictConfig, slots: Slots) -> None:
 
 def _typed(overrides: ListConfig) -> list[str]:
     """Overrides as they were typed: an interpolation in one is the configuration's to resolve."""
-    return [str(word) for word in OmegaConf.to_container(overrides, resolve=False)]
+    words = OmegaConf.to_container(overrides, resolve=False)
+    assert isinstance(words, list)
+    return [str(word) for word in words]
 
 
 def _mapping(node: DictConfig) -> dict[str, Any]:

@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import io
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 import convexp.terminal.progress
-from convexp.terminal import Progress, print_summary
+from convexp.models import resnet
+from convexp.plugins import load
+from convexp.terminal import Progress, print_network, print_summary
 from convexp.tracking import NoTracker
 
 
@@ -80,3 +83,30 @@ def test_the_summary_says_what_came_out_and_where_it_is() -> None:
         assert part in text
     for part in ("conv.forward 1.25", "sqlite:///somewhere.db", "mlflow ui", "http://page"):
         assert part in text
+
+
+def test_a_network_is_shown_with_whole_names_and_its_sums() -> None:
+    model = resnet(
+        stem_filters=4,
+        stages={"stage1": {"filters": 4, "blocks": 1}, "stage2": {"filters": 6, "blocks": 1}},
+        momentum=0.9,
+        eps=1e-5,
+        init="he",
+        weight_scale=1.0,
+        reg=0.0,
+        dtype="float32",
+        input_shape=(3, 8, 6),
+        num_classes=5,
+        ops=load("naive"),
+        rng=np.random.default_rng(0),
+    )
+    out = console(terminal=False)
+    print_network(model, out)
+    lines = out.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    rows = {line.split()[0]: line.split()[1:] for line in lines if line}
+    conv = 6 * 4 * 3 * 3
+    assert rows["block2_conv1"] == ["Conv", "6x4x3", str(conv), f"{2 * conv * 12 / 1e6:.2f}", "0.3"]
+    assert rows["block2_add"][:3] == ["Add", "block2_bn2,", "block2_project_bn"]
+    assert rows["bn1"][0] == "SpatialBatchNormReLU"
+    total = sum(array.size for array in model.parameters.values())
+    assert lines[-2].startswith(f"{total:,} parameters, ")

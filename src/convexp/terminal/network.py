@@ -8,15 +8,18 @@ from rich.table import Table
 from convexp.models import Network
 from convexp.terminal.lines import say
 
+WIDTH = 120
+"""Columns of the table where there is no terminal."""
+
 
 def print_network(model: Network, console: Console | None = None) -> None:
     """A line for each layer: what it gives, and what it costs for one image."""
     console = console or Console()
     rows = model.summary()
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("layer")
+    table.add_column("layer", overflow="fold")
     for name in ("kind", "takes") if any(row.inputs for row in rows) else ("kind",):
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     for name in ("output", "parameters", "MFLOP", "KiB"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
@@ -28,7 +31,9 @@ def print_network(model: Network, console: Console | None = None) -> None:
             f"{row.bytes / 1024:.1f}",
         )
         table.add_row(row.layer, row.kind, *takes, *sizes)
-    console.print(table)
+    # A pipe or a file has no width of its own.
+    wide = console if console.is_terminal else Console(file=console.file, width=WIDTH)
+    wide.print(table)
     parameters, flops = sum(row.parameters for row in rows), sum(row.flops for row in rows)
     kib = sum(row.bytes for row in rows) / 1024
     say(

@@ -5,10 +5,11 @@ import pytest
 from hydra import compose, initialize_config_module
 
 from convexp.datasets import Normalization
+from convexp.experiment import Experiment
 from convexp.layers import Flatten, Whitening
 from convexp.models import Network
 from convexp.plugins import load, search_path
-from convexp.run import Experiment, resolve
+from convexp.run import resolve
 from convexp.testing import numerical_gradient, relative_error
 from convexp.visualization import (
     Ascent,

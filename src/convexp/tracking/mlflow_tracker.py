@@ -17,6 +17,7 @@ from convexp.datasets import Dataset
 from convexp.datasets.dataset import Images
 from convexp.images import Picture, upscale
 from convexp.tracking import record
+from convexp.tracking.mlflow_races import among_others
 from convexp.tracking.model import Kept
 from convexp.tracking.signals import Interruptions
 from convexp.tracking.store import Recorded
@@ -132,7 +133,7 @@ class MlflowTracker:
         if dataset is not None:
             inputs = record.inputs(dataset)
             with self._shelter():
-                self._client.log_inputs(self._run_id, datasets=inputs)
+                among_others(lambda: self._client.log_inputs(self._run_id, datasets=inputs))
         self.artifact("config.yaml", record.as_yaml(config))
 
     def go_on(self, config: Mapping[str, Any]) -> None:

@@ -22,6 +22,7 @@ import yaml
 
 from convexp.datasets.dataset import Images
 from convexp.errors import UserError
+from convexp.tracking.mlflow_races import among_others
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -272,4 +273,4 @@ def _register(
     versions = json.dumps([{"name": name, "version": int(made.version)}])
     client.set_logged_model_tags(model_id, {"mlflow.modelVersions": versions})
     if alias is not None:
-        client.set_registered_model_alias(name, alias, made.version)
+        among_others(lambda: client.set_registered_model_alias(name, alias, made.version))

@@ -159,6 +159,11 @@ def find(name: str, folder: str | None) -> Path:
     )
 
 
+def of_run(run_id: str, folder: str | Path) -> Path:
+    """The file of a run, whether it is there or not."""
+    return Path(folder, f"{run_id}.npz")
+
+
 def files(folder: Path) -> list[Path]:
     """The checkpoints in a folder, the latest last."""
     found = [path for path in folder.glob("*.npz") if not path.name.startswith(".")]
@@ -215,7 +220,7 @@ class Keeper:
     @property
     def path(self) -> Path | None:
         """The file; None if none is kept."""
-        return None if self.folder is None else self.folder / f"{self._stem}.npz"
+        return None if self.folder is None else of_run(self._stem, self.folder)
 
     def go_on(self, checkpoint: Checkpoint) -> None:
         """Have the history of another, whose run goes on."""

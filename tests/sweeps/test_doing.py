@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from convexp.errors import UserError
 from convexp.sweeps.doing import CONFIG_HASH, OBJECTIVE, STOPPED, do
-from convexp.sweeps.job import Job, Sweep
+from convexp.sweeps.job import NUMBER, Job, Sweep
 from convexp.sweeps.names import config_hash
 from convexp.tracking import record
 from convexp.tracking.alive import process_tags
@@ -30,7 +31,12 @@ def store(tmp_path: Path) -> OpenFolder:
 def config(tmp_path: Path) -> dict[str, Any]:
     target = "convexp.tracking.JsonLinesStore"
     tracking = {"_target_": target, "folder": str(tmp_path), "experiment": "exp", "run_name": None}
-    return {"seed": 1, "backend": {"name": "fast", "num_threads": None}, "tracking": tracking}
+    return {
+        "seed": 1,
+        "backend": {"name": "fast", "num_threads": None},
+        "checkpoints": {"folder": str(tmp_path), "minutes": 1},
+        "tracking": tracking,
+    }
 
 
 @pytest.fixture
@@ -108,20 +114,70 @@ def test_by_choice_only_the_same_code_counts(
 def test_a_job_whose_process_was_killed_is_begun_again_as_often_as_allowed(
     job: Job, config: dict[str, Any], store: OpenFolder, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def begin() -> str:
-        return store.begin(job.name, {**job.tags, **process_tags()}, job.sweep.parent)
+    def begin(attempt: int) -> str:
+        tags = replace(job, attempt=attempt).tags
+        return store.begin(job.name, {**tags, **process_tags()}, job.sweep.parent)
 
-    first = begin()
-    assert do(job, config, lambda config, job: 0.5) == 0.5
+    first = begin(1)
+    assert do(job, config, lambda config, job: job.attempt) == 2
     run = store.get(first)
     assert run.status == "KILLED"
     assert run.tags["convexp.error"].startswith("killed without a word: ")
-    second = begin()
+    second = begin(2)
     with caplog.at_level(logging.ERROR):
         assert do(job, config, never) is None
     assert store.get(second).status == "KILLED"
     assert f"was killed 2 times (run {second}), and sweep.retries = 1" in caplog.text
     assert len(store.find(parent=job.sweep.parent)) == 2
+
+
+def test_a_job_that_was_killed_goes_on_in_its_run(
+    job: Job, config: dict[str, Any], store: OpenFolder, tmp_path: Path
+) -> None:
+    tags = {**like(job, launch="before").tags, CONFIG_HASH: config_hash(config)}
+    begun = []
+
+    def killed(tags: dict[str, str], parent: str | None, *, file: bool = True) -> Path:
+        run_id = store.begin("earlier", tags, parent)
+        store.end(run_id, "KILLED")
+        checkpoint = tmp_path / f"{run_id}.npz"
+        if file:
+            checkpoint.touch()
+        return checkpoint
+
+    def run(config: dict[str, Any], job: Job) -> float:
+        begun.append(config.get("resume"))
+        return 0.5
+
+    parent = job.sweep.parent
+    killed({**tags, CONFIG_HASH: "of another configuration"}, parent)
+    killed({**tags, NUMBER: "2"}, parent)
+    killed(tags, None)  # a run by itself, which somebody may mean to go on with
+    store.end(store.begin("failed", tags, parent), "FAILED")
+    do(job, config, run)
+    wanted = killed(tags, parent)
+    killed(tags, parent, file=False)
+    do(job, config, run)
+    do(job, {**config, "checkpoints": {"folder": None, "minutes": 1}}, run)
+    do(like(job, same_code=True), config, run)
+    assert begun == [None, str(wanted), None, None]
+
+
+def test_a_run_that_goes_on_counts_as_one_more_attempt(
+    job: Job, config: dict[str, Any], store: OpenFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    run_id = store.begin(job.name, {**job.tags, **process_tags()}, job.sweep.parent)
+
+    # Both times the process is killed before the job has an end.
+    def again(config: dict[str, Any], job: Job) -> float:
+        store.resume(run_id)
+        store.tag(run_id, {**job.tags, **process_tags()})
+        return 0.5
+
+    assert do(job, config, again) == 0.5
+    with caplog.at_level(logging.ERROR):
+        assert do(job, config, never) is None
+    assert f"was killed 2 times (run {run_id})" in caplog.text
 
 
 def test_another_start_of_the_sweep_is_no_attempt_of_this_one(

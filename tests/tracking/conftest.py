@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from convexp.tracking.mlflow_address import Place, open_store
 from convexp.tracking.server import serving
@@ -26,6 +27,11 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def uri(tmp_path: Path, empty_store: Path) -> str:
     shutil.copy(empty_store, tmp_path / "mlflow.db")
     return f"sqlite:///{tmp_path}/mlflow.db"
+
+
+@pytest.fixture
+def client(uri: str) -> MlflowClient:
+    return MlflowClient(tracking_uri=uri)
 
 
 @pytest.fixture

@@ -187,6 +187,43 @@ def test_each_registration_is_a_version_and_the_alias_goes_with_it(
     assert (int(champion.version), champion.run_id) == (2, runs[1])
 
 
+@pytest.mark.parametrize("killed_at", ["log_model_artifacts", "create_model_version"])
+def test_a_run_that_was_killed_while_it_kept_its_model_and_goes_on_has_one(
+    store: Place, tiny: Dataset, monkeypatch: pytest.MonkeyPatch, killed_at: str
+) -> None:
+    network, run_id = classifier(tiny), trained(store)
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(library.MlflowClient, killed_at, killed)
+        if killed_at == "log_model_artifacts":  # nobody lives to end the model
+            patch.setattr(library.MlflowClient, "finalize_logged_model", lambda *_: None)
+        with pytest.raises(KeyboardInterrupt):
+            keep(store, run_id, network, tiny, "nets")
+    model_id = keep(store, run_id, network, tiny, "nets")
+    assert keep(store, run_id, network, tiny, "nets", "champion") == model_id
+
+    models = store.client.search_logged_models([store.experiment_id])
+    lost = [LoggedModelStatus.FAILED] if killed_at == "log_model_artifacts" else []
+    assert sorted(m.status for m in models if m.model_id != model_id) == lost
+    assert store.client.get_logged_model(model_id).status == LoggedModelStatus.READY
+    (version,) = store.client.search_model_versions("name = 'nets'")
+    champion = store.client.get_model_version_by_alias("nets", "champion")
+    assert champion.version == version.version
+    assert version.source == store.client.get_logged_model(model_id).artifact_location
+
+
+def test_a_training_that_was_made_longer_keeps_another_model(store: Place, tiny: Dataset) -> None:
+    network, run_id = classifier(tiny), trained(store)
+    first = keep(store, run_id, network, tiny, "nets")
+    store.client.log_metric(run_id, "test/accuracy", 0.875, step=80)
+    second = keep(store, run_id, network, tiny, "nets")
+    assert first != second
+    assert len(store.client.search_model_versions("name = 'nets'")) == 2
+
+
 def test_mlflow_s_global_state_is_neither_used_nor_touched(
     store: Place, tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,15 +1,17 @@
-"""Doing a job: it is skipped, refused, or run; its failure is recorded and stops no other."""
+"""Doing a job: it is skipped, refused, gone on with, or run; its failure stops no other."""
 
 from __future__ import annotations
 
 import json
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
+from convexp import checkpoints
 from convexp.config import build
 from convexp.errors import UserError
-from convexp.sweeps.job import LAUNCH, NUMBER, Job
+from convexp.sweeps.job import ATTEMPT, LAUNCH, NUMBER, Job
 from convexp.sweeps.names import config_hash
 from convexp.tracking import OpenStore, RunRecord, Store, recorded_run
 from convexp.tracking.alive import bury
@@ -64,21 +66,29 @@ def do(job: Job, config: dict[str, Any], run: Run) -> float | None:
         if job.sweep.skip_finished and (done := _finished(opened, job, config)) is not None:
             return _objective(done)
         try:
-            _check_retries(opened, job)
-            return run(config, job)
+            job = _begun_again(opened, job)
+            return run(_going_on(opened, job, config), job)
         except Exception as error:
             _record(error, job, config, store, opened)
             return WORST if isinstance(error, DivergedError) else None
 
 
-def _finished(store: OpenStore, job: Job, config: Mapping[str, Any]) -> RunRecord | None:
-    """The run that makes the job superfluous: the latest one of its configuration that FINISHED."""
+def _same(job: Job, config: Mapping[str, Any]) -> dict[str, str] | None:
+    """The tags of the runs that compute what the job does; None if no run can be known to."""
     wanted = {CONFIG_HASH: config_hash(config)}
     if job.sweep.same_code:
         code = origin()
         if code.get("convexp.git.dirty") == "true":
             return None  # changed files have no name by which they could be the same
         wanted |= {tag: code[tag] for tag in CODE if tag in code}
+    return wanted
+
+
+def _finished(store: OpenStore, job: Job, config: Mapping[str, Any]) -> RunRecord | None:
+    """The run that makes the job superfluous: the latest one of its configuration that FINISHED."""
+    wanted = _same(job, config)
+    if wanted is None:
+        return None
     done = store.find(status="FINISHED", tags=wanted)
     if not done:
         return None
@@ -97,8 +107,10 @@ def _objective(run: RunRecord) -> float | None:
     return float(run.tags[OBJECTIVE]) if OBJECTIVE in run.tags else None
 
 
-def _check_retries(store: OpenStore, job: Job) -> None:
-    """A cluster begins a job again whose process was killed: end the dead run.
+def _begun_again(store: OpenStore, job: Job) -> Job:
+    """The job as its next attempt: a cluster begins one again whose process was killed.
+
+    What those processes have left RUNNING is ended.
 
     Raises:
         UserError: it was killed more often than ``sweep.retries``.
@@ -107,12 +119,33 @@ def _check_retries(store: OpenStore, job: Job) -> None:
     for run in earlier:
         if run.status == "RUNNING":  # a job is begun again only after its process has died
             bury(store, run, why="its process or its machine was lost, and the job begun again")
-    if len(earlier) > job.sweep.retries:
-        times = "once" if len(earlier) == 1 else f"{len(earlier)} times"
+    begun = max((int(run.tags[ATTEMPT]) for run in earlier), default=0)
+    if begun > job.sweep.retries:
+        times = "once" if begun == 1 else f"{begun} times"
         raise WorkerLostError(
             f"the job's process was killed {times} (run {earlier[-1].id}), and sweep.retries = "
             f"{job.sweep.retries}"
         )
+    return replace(job, attempt=begun + 1)
+
+
+def _going_on(store: OpenStore, job: Job, config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of the job, so that it goes on with its run that was killed.
+
+    Only with one that has left a checkpoint where this process finds it; without one the job
+    begins at its beginning. What FAILED is not gone on with: somebody has mended it.
+    """
+    folder = config["checkpoints"].get("folder")
+    wanted = _same(job, config)
+    if folder is None or wanted is None:
+        return config
+    wanted |= {NUMBER: str(job.number)}
+    killed = store.find(parent=job.sweep.parent, status="KILLED", tags=wanted)
+    left = [path for run in killed if (path := checkpoints.of_run(run.id, folder)).is_file()]
+    if not left:
+        return config
+    logger.info("job %d (%s) goes on from %s", job.number, job.name, left[-1])
+    return {**config, "resume": str(left[-1])}
 
 
 def _attempts(store: OpenStore, job: Job) -> list[RunRecord]:

@@ -13,7 +13,9 @@ from convexp.sweeps.names import job_name, split
 LAUNCH = "convexp.sweep.launch"
 NUMBER = "convexp.sweep.job"
 OVERRIDES = "convexp.sweep.overrides"
-"""The tags of a job's run: of which start of the sweep, its place in it, what it changes."""
+ATTEMPT = "convexp.sweep.attempt"
+"""The tags of a job's run: of which start of the sweep, its place in it, what it changes, and how
+often this start has begun it."""
 
 
 COLOURS = {"naive": "#ff7f0e", "fast": "#1f77b4"}
@@ -60,6 +62,7 @@ class Job:
         overrides: what it changes, as ``("backend=fast", "seed=1")``.
         launcher: what has started it, such as ``joblib``.
         threads: how many its kernels may use, beside the other jobs; None for all.
+        attempt: how often it has been begun, this time included.
     """
 
     sweep: Sweep
@@ -67,6 +70,7 @@ class Job:
     overrides: tuple[str, ...]
     launcher: str
     threads: int | None
+    attempt: int = 1
 
     @property
     def name(self) -> str:
@@ -81,6 +85,7 @@ class Job:
             LAUNCH: self.sweep.launch,
             NUMBER: str(self.number),
             OVERRIDES: json.dumps(self.overrides),
+            ATTEMPT: str(self.attempt),
             "launcher": self.launcher,
             **({} if backend is None else {"mlflow.runColor": colour(backend)}),
         }

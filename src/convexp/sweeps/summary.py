@@ -41,13 +41,11 @@ class JobResult:
         number: its place in the sweep.
         overrides: what it changes.
         run: the run that stands for it: the finished one, or else the last that was begun.
-        attempts: how many runs were begun for it, in all starts of the sweep.
     """
 
     number: int
     overrides: tuple[str, ...]
     run: RunRecord
-    attempts: int
 
     @property
     def name(self) -> str:
@@ -115,13 +113,13 @@ def results(store: OpenStore, parent: str) -> list[JobResult]:
     for number, some in runs.items():
         finished = [run for run in some if run.status == "FINISHED"]
         run = (finished or some)[-1]
-        found.append(JobResult(number, tuple(json.loads(run.tags[OVERRIDES])), run, len(some)))
+        found.append(JobResult(number, tuple(json.loads(run.tags[OVERRIDES])), run))
     for tag, value in store.get(parent).tags.items():
         place, _, last = tag.rpartition(".")
         if place == SKIPPED and int(last) not in runs:
             kept = json.loads(value)
             run = store.get(kept["run"])
-            found.append(JobResult(int(last), tuple(kept["overrides"]), run, 0))
+            found.append(JobResult(int(last), tuple(kept["overrides"]), run))
     return sorted(found, key=lambda job: job.number)
 
 

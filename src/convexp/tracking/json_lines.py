@@ -32,7 +32,7 @@ from convexp.errors import UserError
 from convexp.files import write_whole
 from convexp.images import Picture, upscale
 from convexp.tracking import record
-from convexp.tracking.model import Kept
+from convexp.tracking.model_folder import Kept
 from convexp.tracking.signals import Interruptions
 from convexp.tracking.store import Recorded, RunRecord, Status
 

@@ -18,7 +18,7 @@ from convexp.datasets.dataset import Images
 from convexp.images import Picture, upscale
 from convexp.tracking import record
 from convexp.tracking.mlflow_races import among_others
-from convexp.tracking.model import Kept
+from convexp.tracking.model_folder import Kept
 from convexp.tracking.signals import Interruptions
 from convexp.tracking.store import Recorded
 

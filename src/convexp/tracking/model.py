@@ -1,43 +1,30 @@
 """A trained network as a model of MLflow's: on the run's page, to be loaded and served.
 
 ``mlflow.pyfunc.load_model("runs:/<run id>/model").predict(images)`` and ``mlflow models serve``
-work where convexp is installed. The model names a module that loads it, instead of the code that
-MLflow would copy for a model of Python's: MLflow knows no type hint for an array of images, and
-warns of a missing one at each start.
+work where convexp is installed.
 """
 
 from __future__ import annotations
 
 import json
-import platform
 import re
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
-
-import numpy as np
-import yaml
+from typing import TYPE_CHECKING
 
 from convexp.datasets.dataset import Images
 from convexp.errors import UserError
 from convexp.tracking.mlflow_races import among_others
+from convexp.tracking.model_folder import Kept, write_model
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Metric
-    from mlflow.models import ModelSignature
-
-LOADER = "convexp.inference"
-"""The module whose ``_load_pyfunc`` MLflow calls."""
-
-DATA = "data/classifier"
-"""The folder of the network within that of the model."""
+    from mlflow.entities import LoggedModel, Metric, Run
 
 SHOWN = ("best/val_accuracy", "test/accuracy", "test/loss")
 """The metrics of a run that stand beside its model."""
-
 
 ORIGIN = (
     "mlflow.user",
@@ -46,25 +33,6 @@ ORIGIN = (
     "mlflow.source.git.commit",
 )
 """The tags of a run that stand beside its model."""
-
-
-class Kept(Protocol):
-    """What is asked of a trained network; `convexp.inference.Classifier` has it."""
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """``(C, H, W)`` of an image."""
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """The names of the classes, in the order of the scores."""
-
-    @property
-    def requirements(self) -> list[str]:
-        """What must be installed for it to be loaded, as pip wants it."""
-
-    def save(self, folder: Path) -> None:
-        """Write it into a folder, for `LOADER` to read."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +101,8 @@ def log_model(
     """Keep a trained network as a model of a run's.
 
     The run's metrics in `SHOWN` become the model's, too. Neither the active run nor the tracking
-    URI of MLflow's is used or touched: the client says which store it is.
+    URI of MLflow's is used or touched: the client says which store it is. A run that was killed
+    after it had kept its model, and goes on, does not keep it a second time.
 
     Args:
         client: of the store that has the run.
@@ -147,8 +116,6 @@ def log_model(
     Returns:
         The model's id, in ``models:/<id>``.
     """
-    from mlflow.entities import LoggedModelOutput
-
     run = client.get_run(run_id)
     shown = [
         metric
@@ -156,7 +123,50 @@ def log_model(
         if key in run.data.metrics
         for metric in client.get_metric_history(run_id, key)
     ]
-    step = max((metric.step for metric in shown), default=0)
+    logged = _logged(client, run, name, shown) or _log(
+        client, run, name, shown, classifier, example
+    )
+    if register is not None:
+        _register(client, run_id, logged, register, alias)
+    return str(logged.model_id)
+
+
+def _logged(
+    client: MlflowClient, run: Run, name: str, shown: Sequence[Metric]
+) -> LoggedModel | None:
+    """The model that the run has kept at this step; what a kill has left half written is failed."""
+    from mlflow.entities import LoggedModelStatus
+
+    outputs = [] if run.outputs is None else run.outputs.model_outputs
+    steps = {output.model_id: output.step for output in outputs}
+    found = None
+    for model in client.search_logged_models(
+        [run.info.experiment_id], filter_string=f"source_run_id = '{run.info.run_id}'"
+    ):
+        if model.name == name and model.status == LoggedModelStatus.PENDING:
+            client.finalize_logged_model(model.model_id, "FAILED")
+        elif model.name == name and model.status == LoggedModelStatus.READY:
+            # A training that was made longer has another step, and other weights.
+            found = model if steps.get(model.model_id) == _step(shown) else found
+    return found
+
+
+def _step(shown: Sequence[Metric]) -> int:
+    return max((metric.step for metric in shown), default=0)
+
+
+def _log(
+    client: MlflowClient,
+    run: Run,
+    name: str,
+    shown: Sequence[Metric],
+    classifier: Kept,
+    example: Images,
+) -> LoggedModel:
+    """Keep the model: READY, or FAILED if something goes wrong."""
+    from mlflow.entities import LoggedModelOutput
+
+    run_id = run.info.run_id
     logged = client.create_logged_model(
         run.info.experiment_id,
         name=name,
@@ -166,86 +176,20 @@ def log_model(
         tags={key: run.data.tags[key] for key in ORIGIN if key in run.data.tags},
     )
     try:
-        client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=step)])
+        client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=_step(shown))])
         if shown:
             metrics = [_of_model(metric, logged.model_id) for metric in shown]
             client.log_batch(run_id, metrics=metrics, synchronous=True)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "model")
-            _save(path, classifier, example, run_id, logged.model_id, logged.artifact_location)
+            write_model(
+                path, classifier, example, run_id, logged.model_id, logged.artifact_location
+            )
             client.log_model_artifacts(logged.model_id, str(path))
     except BaseException:
         client.finalize_logged_model(logged.model_id, "FAILED")
         raise
-    client.finalize_logged_model(logged.model_id, "READY")
-    if register is not None:
-        _register(client, run_id, logged.model_id, logged.artifact_location, register, alias)
-    return str(logged.model_id)
-
-
-def _save(
-    path: Path, classifier: Kept, example: Images, run_id: str, model_id: str, location: str
-) -> None:
-    """Write the folder of a model as MLflow lays it out.
-
-    By hand: ``mlflow.pyfunc.save_model`` looks through all files of all installed packages for
-    those that are named here as required, which takes half a second, and its import warns.
-    """
-    from mlflow.models import Model
-
-    meta = Model(
-        artifact_path=location,
-        run_id=run_id,
-        model_uuid=model_id,
-        model_id=model_id,
-        signature=_signature(classifier),
-        saved_input_example_info={
-            "artifact_path": "input_example.json",
-            "serving_input_path": "serving_input_example.json",
-            "type": "ndarray",
-        },
-        metadata={"class_names": list(classifier.class_names)},
-    )
-    classifier.save(path / DATA)
-    meta.add_flavor(
-        "python_function",
-        loader_module=LOADER,
-        python_version=platform.python_version(),
-        data=DATA,
-        env={"virtualenv": "python_env.yaml"},
-        # What load_model(..., model_config={"backend": "naive"}) may change.
-        config={"backend": None, "num_threads": None},
-    )
-    meta.model_size_bytes = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    # To be looked at by people, and to be sent to a server.
-    (path / "input_example.json").write_text(json.dumps(example.tolist()))
-    (path / "serving_input_example.json").write_text(json.dumps({"inputs": example.tolist()}))
-    required = [f"mlflow=={version('mlflow')}", *classifier.requirements]
-    (path / "requirements.txt").write_text("\n".join(required) + "\n")
-    environment = {
-        "python": platform.python_version(),
-        "build_dependencies": ["pip", "setuptools", "wheel"],
-        "dependencies": ["-r requirements.txt"],
-    }
-    (path / "python_env.yaml").write_text(yaml.safe_dump(environment, sort_keys=False))
-    meta.save(str(path / "MLmodel"))
-
-
-def _signature(classifier: Kept) -> ModelSignature:
-    from mlflow.models import ModelSignature
-    from mlflow.types import Schema, TensorSpec
-
-    k = len(classifier.class_names)
-    return ModelSignature(
-        Schema([TensorSpec(np.dtype(np.uint8), (-1, *classifier.input_shape))]),
-        Schema(
-            [
-                TensorSpec(np.dtype(np.int64), (-1,), "label"),
-                TensorSpec(np.dtype(np.str_), (-1,), "class"),
-                TensorSpec(np.dtype(np.float32), (-1, k), "probabilities"),
-            ]
-        ),
-    )
+    return client.finalize_logged_model(logged.model_id, "READY")
 
 
 def _of_model(metric: Metric, model_id: str) -> Metric:
@@ -256,8 +200,9 @@ def _of_model(metric: Metric, model_id: str) -> Metric:
 
 
 def _register(
-    client: MlflowClient, run_id: str, model_id: str, location: str, name: str, alias: str | None
+    client: MlflowClient, run_id: str, model: LoggedModel, name: str, alias: str | None
 ) -> None:
+    """Make the model a version in the registry, unless it is one already."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -265,12 +210,21 @@ def _register(
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    # By its place and not by models:/<id>, which MLflow would look up in its global store.
-    made = client.create_model_version(
-        name, location, run_id=run_id, model_id=model_id, await_creation_for=0
-    )
+    known = client.search_model_versions(f"run_id = '{run_id}'")
+    # By its place: a database does not keep the model's id.
+    same = (v.version for v in known if (v.name, v.source) == (name, model.artifact_location))
+    version = next(same, None)
+    if version is None:
+        # Nor by models:/<id>, which MLflow would look up in its global store.
+        version = client.create_model_version(
+            name,
+            model.artifact_location,
+            run_id=run_id,
+            model_id=model.model_id,
+            await_creation_for=0,
+        ).version
     # By which the model's page finds its version; a server has done it, a database has not.
-    versions = json.dumps([{"name": name, "version": int(made.version)}])
-    client.set_logged_model_tags(model_id, {"mlflow.modelVersions": versions})
+    versions = json.dumps([{"name": name, "version": int(version)}])
+    client.set_logged_model_tags(model.model_id, {"mlflow.modelVersions": versions})
     if alias is not None:
-        among_others(lambda: client.set_registered_model_alias(name, alias, made.version))
+        among_others(lambda: client.set_registered_model_alias(name, alias, version))

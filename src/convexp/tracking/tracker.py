@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from convexp.datasets.dataset import Images
 from convexp.images import Picture
-from convexp.tracking.model import Kept
+from convexp.tracking.model_folder import Kept
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -15,6 +16,9 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from convexp.sweeps.job import ATTEMPT
+from convexp.tracking.alive import PROCESS
+from convexp.tracking.runs import RESUMED
 from tests.distributions import distribute
 from tests.services import PATIENCE, RayCluster, end, mlflow_server, postgresql, ray_cluster
 from tests.services import session as processes_of
@@ -202,6 +206,37 @@ def test_jobs_whose_process_or_machine_is_lost_are_done_again(
     # Closed by the new attempt, or by whoever was the first to look for dead processes.
     for job in lost:
         assert "its process" in job.data.tags["convexp.error"]
+
+
+def test_a_job_whose_process_is_lost_goes_on_from_its_checkpoint(
+    cluster: RayCluster, server: str, tmp_path: Path
+) -> None:
+    longer = [a for a in SMALL if not a.startswith("trainer.epochs")]
+    command = [sys.executable, "-m", "convexp", "-m", "hydra/launcher=ray_cluster", *longer]
+    command += ["trainer.epochs=300", "seed=1", f"checkpoints.folder={tmp_path}/all see it"]
+    command += [f"tracking.uri={server}", "tracking.experiment=resumed"]
+    environment = os.environ | cluster.environment
+    with (tmp_path / "log").open("w+b") as log:
+        sweep = subprocess.Popen(
+            command, cwd=tmp_path, env=environment, stdout=log, stderr=subprocess.STDOUT
+        )
+        try:
+            kept = tmp_path / "all see it"
+            wait(lambda: any(kept.glob("*.npz")) or sweep.poll() is not None)
+            _, (job,) = recorded(server, "resumed")
+            os.kill(json.loads(job.data.tags[PROCESS])["pid"], signal.SIGKILL)
+            sweep.wait(PATIENCE)
+        finally:
+            sweep.kill()
+            sweep.wait()
+        log.seek(0)
+        assert sweep.returncode == 0, log.read().decode()[-4000:]
+    _, (job,) = recorded(server, "resumed")
+    assert job.info.status == "FINISHED"
+    assert job.data.tags[RESUMED] == "1"
+    assert job.data.tags[ATTEMPT] == "2"
+    steps = MlflowClient(server).get_metric_history(job.info.run_id, "train/loss")
+    assert sorted(point.step for point in steps) == list(range(1, 901))
 
 
 def busy(held: Path) -> set[int]:

@@ -180,6 +180,16 @@ def test_a_run_that_goes_on_counts_as_one_more_attempt(
     assert f"was killed 2 times (run {run_id})" in caplog.text
 
 
+def test_a_job_that_was_told_to_end_was_not_lost(
+    job: Job, config: dict[str, Any], store: OpenFolder
+) -> None:
+    for _ in range(5):  # as often as a cluster likes
+        store.end(store.begin(job.name, job.tags, job.sweep.parent), "KILLED")
+        assert do(like(job, retries=0), config, lambda config, job: job.attempt) == 1
+    store.begin(job.name, {**job.tags, **process_tags()}, job.sweep.parent)
+    assert do(like(job, retries=0), config, never) is None
+
+
 def test_another_start_of_the_sweep_is_no_attempt_of_this_one(
     job: Job, config: dict[str, Any], store: OpenFolder
 ) -> None:

@@ -14,9 +14,9 @@ from convexp.errors import UserError
 from convexp.sweeps.job import ATTEMPT, LAUNCH, NUMBER, Job
 from convexp.sweeps.names import config_hash
 from convexp.tracking import OpenStore, RunRecord, Store, recorded_run
-from convexp.tracking.alive import bury
+from convexp.tracking.alive import LOST, bury
 from convexp.tracking.record import origin
-from convexp.tracking.runs import in_a_line
+from convexp.tracking.runs import ERROR, in_a_line
 from convexp.tracking.signals import interruptions
 from convexp.training import DivergedError
 
@@ -108,25 +108,33 @@ def _objective(run: RunRecord) -> float | None:
 
 
 def _begun_again(store: OpenStore, job: Job) -> Job:
-    """The job as its next attempt: a cluster begins one again whose process was killed.
+    """The job as its next attempt, if a cluster begins it again.
 
-    What those processes have left RUNNING is ended.
+    What a lost process has left RUNNING is ended. A job that was told to end, to make room for
+    another, does not count as lost.
 
     Raises:
-        UserError: it was killed more often than ``sweep.retries``.
+        UserError: its process was lost more often than ``sweep.retries``.
     """
     earlier = _attempts(store, job)
-    for run in earlier:
-        if run.status == "RUNNING":  # a job is begun again only after its process has died
-            bury(store, run, why="its process or its machine was lost, and the job begun again")
-    begun = max((int(run.tags[ATTEMPT]) for run in earlier), default=0)
-    if begun > job.sweep.retries:
-        times = "once" if begun == 1 else f"{begun} times"
+    if not earlier:
+        return job
+    last = max(
+        earlier, key=lambda run: (int(run.tags[ATTEMPT]), run.status == "RUNNING", run.start)
+    )
+    lost = int(last.tags[ATTEMPT]) - 1
+    if last.status == "RUNNING":  # a job is begun again only after its process has died
+        bury(store, last, why="its process or its machine was lost, and the job begun again")
+        lost += 1
+    elif last.tags.get(ERROR, "").startswith(LOST):  # somebody else has ended it
+        lost += 1
+    if lost > job.sweep.retries:
+        times = "once" if lost == 1 else f"{lost} times"
         raise WorkerLostError(
-            f"the job's process was killed {times} (run {earlier[-1].id}), and sweep.retries = "
+            f"the job's process was killed {times} (run {last.id}), and sweep.retries = "
             f"{job.sweep.retries}"
         )
-    return replace(job, attempt=begun + 1)
+    return replace(job, attempt=lost + 1)
 
 
 def _going_on(store: OpenStore, job: Job, config: dict[str, Any]) -> dict[str, Any]:

@@ -14,8 +14,8 @@ LAUNCH = "convexp.sweep.launch"
 NUMBER = "convexp.sweep.job"
 OVERRIDES = "convexp.sweep.overrides"
 ATTEMPT = "convexp.sweep.attempt"
-"""The tags of a job's run: of which start of the sweep, its place in it, what it changes, and how
-often this start has begun it."""
+"""The tags of a job's run: of which start of the sweep, its place in it, what it changes, and which
+of this start's attempts at it."""
 
 
 COLOURS = {"naive": "#ff7f0e", "fast": "#1f77b4"}
@@ -62,7 +62,7 @@ class Job:
         overrides: what it changes, as ``("backend=fast", "seed=1")``.
         launcher: what has started it, such as ``joblib``.
         threads: how many its kernels may use, beside the other jobs; None for all.
-        attempt: how often it has been begun, this time included.
+        attempt: one more than how often its process was lost.
     """
 
     sweep: Sweep

@@ -28,6 +28,9 @@ PROCESS = "convexp.process"
 BEAT = "convexp.heartbeat"
 """The tag that says when it was last known to live."""
 
+LOST = "killed without a word"
+"""How the tag ``convexp.error`` of a run begins whose process died before the run had an end."""
+
 SECONDS_BETWEEN_BEATS = 30.0
 SECONDS_OF_SILENCE = 600.0  # after which a process on another machine counts as dead
 
@@ -101,7 +104,7 @@ def reap(store: OpenStore, *, why: str = "its process is gone") -> list[RunRecor
 def bury(store: OpenStore, run: RunRecord, *, why: str) -> None:
     """End a run whose process is dead: KILLED, at its last sign of life."""
     store.end(run.id, "KILLED", at=max(last_beat(run), run.start))
-    store.tag(run.id, {"convexp.error": f"killed without a word: {why}"})
+    store.tag(run.id, {"convexp.error": f"{LOST}: {why}"})
 
 
 @contextmanager

@@ -42,6 +42,9 @@ CONV_CASES = [
     ConvCase((3, 17, 9, 8), (33, 17, 3, 3), pad=(1, 2)),  # Winograd's algorithm, tiles cut off
     ConvCase((2, 16, 6, 34), (16, 16, 3, 3)),  # the same without padding
     ConvCase((40, 18, 2, 2), (20, 18, 3, 3), pad=(1, 1)),  # several images together
+    ConvCase((9, 17, 13, 15), (33, 17, 3, 3), pad=(1, 2)),  # its wide tiles, cut off
+    ConvCase((40, 16, 8, 7), (20, 16, 3, 3), pad=(1, 1)),  # several images together
+    ConvCase((12, 130, 14, 18), (32, 130, 3, 3)),  # sums longer than a block, several chunks
     ConvCase((3, 33, 21, 16), (34, 33, 3, 3), stride=(2, 2), pad=(1, 2)),  # stride 2, cut-off tiles
     ConvCase((4, 32, 17, 16), (33, 32, 3, 3), stride=(2, 2)),  # rows that no window reads
     ConvCase((70, 40, 4, 4), (33, 40, 3, 3), stride=(2, 2), pad=(1, 1)),

@@ -172,7 +172,10 @@ def test_a_padding_beyond_all_memory_is_an_error_not_a_crash(pad: int) -> None:
 
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
 @pytest.mark.parametrize("special", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize(("stride", "shape"), [(1, (2, 16, 7, 9)), (2, (4, 32, 15, 17))])
+@pytest.mark.parametrize(
+    ("stride", "shape"),
+    [(1, (2, 16, 7, 9)), (1, (16, 16, 12, 13)), (2, (4, 32, 15, 17))],
+)
 def test_what_is_not_finite_does_not_spread_in_a_tile(
     special: float, stride: int, shape: tuple[int, ...]
 ) -> None:
@@ -191,3 +194,26 @@ def test_what_is_not_finite_does_not_spread_in_a_tile(
     )
     for g, e in gradients:
         np.testing.assert_allclose(g, e, rtol=1e-10, atol=1e-10)
+
+
+def test_many_images_are_computed_almost_as_exactly_as_one(rng: np.random.Generator) -> None:
+    # Of one image the tiles are narrow, of many wide, with larger numbers on the way.
+    x, w = rng.standard_normal((32, 64, 16, 16)), rng.standard_normal((48, 64, 3, 3)) / 24
+    b = np.zeros(48)
+    x, w = x.astype(np.float32), w.astype(np.float32)
+    arguments = {"stride": 1, "pad": 1}
+    y, cache = fast.ops.conv.forward(x, w, b.astype(np.float32), **arguments)
+    dy = rng.standard_normal(y.shape).astype(np.float32)
+    exact, exact_cache = fast.ops.conv.forward(*(a.astype(float) for a in (x, w, b)), **arguments)
+    expected = (exact, *fast.ops.conv.backward(dy.astype(float), exact_cache))
+    together = (y, *fast.ops.conv.backward(dy, cache))
+    one, one_cache = fast.ops.conv.forward(x[:1], w, b.astype(np.float32), **arguments)
+    dx, _, _ = fast.ops.conv.backward(dy[:1], one_cache)
+
+    def error(a: Array, e: Array) -> float:
+        return float(np.sqrt(np.mean((a - e) ** 2) / np.mean(e**2)))
+
+    for many, alone, e in zip(together[:2], (one, dx), expected[:2], strict=True):
+        assert error(many, e) < 3 * error(alone, e[:1])
+    for many, e in zip(together, expected, strict=True):
+        assert error(many, e) < 2e-6

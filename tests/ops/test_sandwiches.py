@@ -50,7 +50,7 @@ def test_is_what_its_parts_make(ops: Ops, name: str, rng: np.random.Generator) -
 
 
 # x, w, stride, pad, and the pool's size and step: what a fused kernel cuts into bands and panels.
-# Tall filters whose columns are transformed have no exact sums: test_toom_cook.py has those.
+# Those without exact sums have their own, below.
 POOLED_CASES: list[tuple[Any, ...]] = [
     ((3, 3, 12, 14), (20, 3, 3, 7), 1, (1, 3), 2, 2),  # a few channels: the winners alone
     ((3, 3, 12, 14), (20, 3, 7, 7), (2, 1), 3, 2, 2),
@@ -196,3 +196,36 @@ def test_a_sandwich_without_a_table_says_so() -> None:
 
     with pytest.raises(TypeError, match="belongs to no table yet"):
         COMPOSED.forward(1, stride=1)
+
+
+INEXACT = [  # x, w, stride, pad, size of the pool, its step
+    ((2, 3, 12, 32), (32, 3, 7, 7), 1, 3, 2, 2),
+    ((3, 3, 13, 11), (33, 3, 5, 4), (1, 2), (2, 1), (3, 2), (1, 2)),  # windows that overlap
+    ((1, 4, 40, 9), (9, 4, 4, 3), 1, (1, 0), 2, 3),  # several bands, windows that leave rows out
+    ((2, 2, 6, 8), (17, 2, 6, 6), 1, 0, 1, 1),  # one row of outputs
+    ((9, 17, 13, 15), (33, 17, 3, 3), 1, (1, 2), (3, 2), (2, 1)),  # wide tiles of 3x3 filters
+    ((2, 16, 40, 40), (16, 16, 3, 3), 1, 0, 3, 3),
+    ((40, 16, 8, 7), (40, 16, 3, 3), 1, 1, 2, 2),
+]
+"""What has no exact sums, not even of whole numbers: by Toom and Cook's algorithm."""
+
+
+@pytest.mark.parametrize("case", INEXACT, ids=str)
+def test_a_pool_fused_with_inexact_sums_is_what_its_parts_make(
+    rng: np.random.Generator, case: tuple[Any, ...]
+) -> None:
+    x_shape, w_shape, stride, pad, size, step = case
+    x, w = rng.standard_normal(x_shape), rng.standard_normal(w_shape)
+    b = rng.standard_normal(w_shape[0])
+    arguments = {"stride": stride, "pad": pad, "size": size, "pool_stride": step}
+    y, cache = fast.ops.conv_relu_pool.forward(x, w, b, **arguments)
+    y_, cache_ = naive.ops.conv_relu_pool.forward(x, w, b, **arguments)
+    np.testing.assert_allclose(y, y_, atol=1e-12)
+    dy = rng.standard_normal(y.shape)
+    gradients = zip(
+        fast.ops.conv_relu_pool.backward(dy, cache),
+        naive.ops.conv_relu_pool.backward(dy, cache_),
+        strict=True,
+    )
+    for g, e in gradients:
+        np.testing.assert_allclose(g, e, rtol=1e-11, atol=1e-11)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 
@@ -21,35 +19,6 @@ def test_two_outputs_and_their_gradient_by_the_matrices(
     np.testing.assert_allclose(y, np.correlate(d, g), atol=1e-12)
     dg = transform.filter.T @ ((transform.output.T @ dy) * (transform.input @ d))
     np.testing.assert_allclose(dg, np.correlate(d, dy), atol=1e-12)
-
-
-POOLED = [  # x, w, stride, pad, size of the pool, its step
-    ((2, 3, 12, 32), (32, 3, 7, 7), 1, 3, 2, 2),
-    ((3, 3, 13, 11), (33, 3, 5, 4), (1, 2), (2, 1), (3, 2), (1, 2)),  # windows that overlap
-    ((1, 4, 40, 9), (9, 4, 4, 3), 1, (1, 0), 2, 3),  # several bands, windows that leave rows out
-    ((2, 2, 6, 8), (17, 2, 6, 6), 1, 0, 1, 1),  # one row of outputs
-]
-
-
-@pytest.mark.parametrize("case", POOLED, ids=str)
-def test_a_fused_pool_is_what_its_parts_make(
-    rng: np.random.Generator, case: tuple[Any, ...]
-) -> None:
-    x_shape, w_shape, stride, pad, size, step = case
-    x, w = rng.standard_normal(x_shape), rng.standard_normal(w_shape)
-    b = rng.standard_normal(w_shape[0])
-    arguments = {"stride": stride, "pad": pad, "size": size, "pool_stride": step}
-    y, cache = fast.ops.conv_relu_pool.forward(x, w, b, **arguments)
-    y_, cache_ = naive.ops.conv_relu_pool.forward(x, w, b, **arguments)
-    np.testing.assert_allclose(y, y_, atol=1e-12)
-    dy = rng.standard_normal(y.shape)
-    gradients = zip(
-        fast.ops.conv_relu_pool.backward(dy, cache),
-        naive.ops.conv_relu_pool.backward(dy, cache_),
-        strict=True,
-    )
-    for g, e in gradients:
-        np.testing.assert_allclose(g, e, rtol=1e-11, atol=1e-11)
 
 
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")

@@ -71,6 +71,9 @@ cdef extern from "kernel_types.h" nogil:
             const Py_ssize_t *columns, Py_ssize_t depth, const void *u, int n, const void *mix,
             const void *bias, int rectify, void *upper, void *lower,
         ) noexcept nogil
+        Transform wide_input, wide_filter
+        OutputTransform wide_output
+        Transform wide_gradient, wide_taps
         Transform strided_input, strided_filter
         OutputTransform strided_output
         Transform strided_gradient, strided_taps

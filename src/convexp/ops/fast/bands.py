@@ -35,6 +35,12 @@ TILES = 32
 FEW_TILES = 8
 """With fewer at a time `multiply` is partly idle: bands and items do not become smaller."""
 
+ENOUGH_TILES = 128
+"""Of `WIDE`, in all images, from which on they pay: they share the filters' transform."""
+
+NARROW_TILES = 3
+"""That one of `WIDE` takes the place of, on average, to pay: four, but for what is cut off."""
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -85,8 +91,17 @@ class Tiling:
 
 
 STRIDE_1 = Tiling(4, 2, 2, (0, 1, 2, 3), (0, 1, 2, 3), (0, 1, 2, 3))
+WIDE = Tiling(6, 4, 4, (0, 1, 2, 3, 4, 5), (0, 1, 2, 3, 4, 5), (0, 1, 2, 3, 4, 5))
 STRIDE_2 = Tiling(5, 4, 2, (0, 1, 2, 3, 4), (0, 1, 2, 3, 3), (0, 1, 2, 0, 2))
 SPREAD = Tiling(3, 2, 4, (0, 1, 2, 1, 3), (0, 1, 2, 3, 3), ())  # the input gradient of stride 2
+
+
+def unit_stride(images: int, outputs: tuple[int, int]) -> Tiling:
+    """The tiles by which so many images of such a size are computed the fastest, with stride 1."""
+    height, width = outputs
+    wide, narrow = (-(-height // step) * -(-width // step) for step in (4, 2))
+    pay = images * wide >= ENOUGH_TILES and narrow >= NARROW_TILES * wide
+    return WIDE if pay else STRIDE_1
 
 
 @dataclass(frozen=True)

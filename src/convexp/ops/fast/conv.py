@@ -1,7 +1,7 @@
 """Convolution: the compiled twin of `convexp.ops.naive.conv`, by what suits the shape.
 
 ================  ==================================================================================
-`winograd`        3x3 filters, stride 1: 16 products in place of 36; stride 2: 25
+`winograd`        3x3 filters, stride 1: 9 or 16 products in place of 36; stride 2: 25
 `toom_cook`       few channels and tall filters: HH + 1 products of rows in place of 2 * HH
 `pointwise`       1x1 filters: a matrix product of planes
 `pixel_lanes`     a vector holds neighbouring pixels: few filters, or few taps and long rows

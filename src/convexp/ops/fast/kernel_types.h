@@ -76,6 +76,10 @@ typedef struct {
         int nv, const void *v, Py_ssize_t v_step, Py_ssize_t step, Py_ssize_t pixels,
         const Py_ssize_t *columns, Py_ssize_t depth, const void *u, int n, const void *mix,
         const void *bias, int rectify, void *upper, void *lower);
+    /* winograd.h, wide tiles */
+    Transform wide_input, wide_filter;
+    OutputTransform wide_output;
+    Transform wide_gradient, wide_taps;
     /* winograd.h, stride 2 */
     Transform strided_input, strided_filter;
     OutputTransform strided_output;

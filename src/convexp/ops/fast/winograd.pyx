@@ -1,7 +1,8 @@
 """Convolution with 3x3 filters and stride 1 or 2 by fewer products, as Winograd's F(2x2, 3x3).
 
-An image is cut into tiles, whose outputs take 16 products instead of 36 with stride 1 (Lavin and
-Gray 2015, arXiv 1509.09308), 25 instead of 36 with stride 2; the transforms are in ``winograd.h``:
+An image is cut into tiles, whose outputs take 16 products instead of 36 with stride 1, or 36 instead
+of 144 (F(4x4, 3x3); Lavin and Gray 2015, arXiv 1509.09308), and 25 instead of 36 with stride 2; the
+transforms are in ``winograd.h``:
 
 - forward and input gradient: ``y = output(sum over c of filter(w) * input(x))``;
 - weight gradient: ``dw = taps(sum over tiles of gradient(dy) * input(x))``.
@@ -9,7 +10,8 @@ Gray 2015, arXiv 1509.09308), 25 instead of 36 with stride 2; the transforms are
 ================  ==============  ===============  ===================================
 `bands.Tiling`    a tile reads    and writes       for
 ================  ==============  ===============  ===================================
-``STRIDE_1``      4x4 inputs      2x2 outputs      all passes of stride 1
+``STRIDE_1``      4x4 inputs      2x2 outputs      all passes of stride 1 with few tiles
+``WIDE``          6x6             4x4              all passes of stride 1 with enough
 ``STRIDE_2``      5x5             2x2              forward and weight gradient, stride 2
 ``SPREAD``        3x3 of dy       4x4 of dx        the input gradient of stride 2
 ================  ==============  ===============  ===================================
@@ -38,7 +40,7 @@ from convexp.ops.fast._planes cimport (
 from convexp.ops.fast import bands as geometry
 
 cdef enum:
-    MOST_SQUARE = 25  # products of a tile, and what it reads and writes
+    MOST_SQUARE = 36  # products of a tile, and what it reads and writes
     DEPTH = 128       # columns of a product at a time: of a panel they fill half a first cache
 
 # The weight gradient works on as many images as fit into this, and at least on one.
@@ -62,11 +64,13 @@ def forward(x, w, b, y, *, stride, pad, rectify, pool=None, winners=None):
 
     Returns whether y is finite.
     """
-    tiling = geometry.STRIDE_1 if stride == (1, 1) else geometry.STRIDE_2
     out = (
         (x.shape[2] + 2 * pad[0] - 3) // stride[0] + 1,
         (x.shape[3] + 2 * pad[1] - 3) // stride[1] + 1,
     )
+    tiling = geometry.STRIDE_2
+    if stride == (1, 1):
+        tiling = geometry.unit_stride(len(x), out)
     return _forward(x, w, b, y, out, pad, tiling, (False, False), rectify, pool, winners)
 
 
@@ -76,7 +80,7 @@ def input_gradient(dy, w, dx, *, stride, pad):
     # dx_pad[n,c,h,w] = sum over f,ii,jj of w[f,c,ii,jj] * dy[n, f, h - ii, w - jj], with stride 1
     mirror = False, False
     if stride == (1, 1):
-        tiling, before = geometry.STRIDE_1, (2 - pad[0], 2 - pad[1])
+        tiling, before = geometry.unit_stride(len(dy), dx.shape[2:]), (2 - pad[0], 2 - pad[1])
     else:
         # A tile begins with an even row of dx_pad. Where dx does not, mirrored ones end with it.
         tiling, mirror = geometry.SPREAD, (pad[0] == 1, pad[1] == 1)
@@ -91,7 +95,9 @@ def input_gradient(dy, w, dx, *, stride, pad):
 
 def weight_gradient(dy, x, dw, db, *, stride, pad):
     """`filter_lanes.weight_gradient`, likewise; returns whether all is finite."""
-    tiling = geometry.STRIDE_1 if stride == (1, 1) else geometry.STRIDE_2
+    tiling = geometry.STRIDE_2
+    if stride == (1, 1):
+        tiling = geometry.unit_stride(len(dy), dy.shape[2:])
     if dy.dtype == np.float32:
         _weight_gradient[float](dy, x, dw, db, pad, tiling)
     else:
@@ -121,6 +127,10 @@ cdef Tiling _tiling_of(form, mirror, const Kernels *kernels):
         tiling.input, tiling.filter = kernels.input, kernels.filter
         tiling.output, tiling.gradient = kernels.output, kernels.gradient
         tiling.taps = kernels.taps
+    elif form is geometry.WIDE:
+        tiling.input, tiling.filter = kernels.wide_input, kernels.wide_filter
+        tiling.output, tiling.gradient = kernels.wide_output, kernels.wide_gradient
+        tiling.taps = kernels.wide_taps
     elif form is geometry.SPREAD:
         tiling.input, tiling.output = kernels.spread_input, kernels.spread_output
     return tiling
@@ -457,10 +467,11 @@ cdef void _transform_gradients(
     double *totals,      # OUT (F,), the sums of the planes
 ) noexcept nogil:
     cdef Py_ssize_t lanes = kernels.lanes, panel = kernels.panel * lanes
-    cdef Py_ssize_t across = (width + 1) // 2, f, a, b, i, j, numbers
+    cdef Py_ssize_t writes = tiling.writes, across = _tiles(width, tiling), f, a, b, i, j, h, k
+    cdef Py_ssize_t numbers
     cdef real *zeros = pixels
     cdef real *plane
-    cdef const void *points[4]
+    cdef const void *points[MOST_SQUARE]
     memset(zeros, 0, panel * sizeof(real))
     pixels += panel
     turn(image, F, height * width, kernels, pixels)
@@ -469,16 +480,15 @@ cdef void _transform_gradients(
     for f from 0 <= f < F by panel:
         numbers = panel if F - f > lanes else lanes
         plane = pixels + f * height * width
-        for a in range((height + 1) // 2):
+        for a in range(_tiles(height, tiling)):
             for b in range(across):
-                for i in range(2):
-                    for j in range(2):
-                        if 2 * a + i < height and 2 * b + j < width:
-                            points[2 * i + j] = (
-                                plane + ((2 * a + i) * width + 2 * b + j) * numbers
-                            )
-                        else:
-                            points[2 * i + j] = zeros
+                for i in range(writes):
+                    h = a * writes + i
+                    for j in range(writes):
+                        k = b * writes + j
+                        points[i * writes + j] = zeros
+                        if h < height and k < width:
+                            points[i * writes + j] = plane + (h * width + k) * numbers
                 tiling.gradient(
                     points, <int> (numbers // lanes),
                     to + f // panel * tiling.gradients * step

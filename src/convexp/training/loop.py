@@ -230,8 +230,10 @@ class _Loop:
             state.optimizer.update(
                 state.model.parameters, gradients, learning_rate=step.rate, epoch=step.epoch
             )
-            every = self.epochs * self.steps_per_epoch
-            state.average.after_step(state.weights, state.step, every)
+            # Not by the steps made: epochs before it was gone on with may have had more of them.
+            made = state.epoch * self.steps_per_epoch + state.within
+            done = min(made / (self.epochs * self.steps_per_epoch), 1.0)
+            state.average.after_step(state.weights, state.step, done)
         return value
 
     def end_epoch(self) -> dict[str, float]:

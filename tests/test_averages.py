@@ -49,7 +49,7 @@ def walk(average: Average, arrays: Arrays, ways: list[Arrays], first: int = 1) -
     for i, way in enumerate(ways):
         for name, array in arrays.items():
             array += way[name]
-        average.after_step(arrays, first + i, STEPS)
+        average.after_step(arrays, first + i, min((first + i) / STEPS, 1.0))
 
 
 def test_no_average_leaves_everything_alone(rng: np.random.Generator) -> None:

@@ -1,6 +1,6 @@
 """Averages of the weights over the steps of a training.
 
-``begin(arrays)`` before the first step, ``after_step(arrays, step, steps)`` after each, ``with
+``begin(arrays)`` before the first step, ``after_step(arrays, step, done)`` after each, ``with
 evaluated(arrays)`` around an evaluation, ``finish(arrays)`` after the last. The arrays are a
 model's parameters and its state (running statistics) by name; they are written in place.
 """
@@ -43,13 +43,13 @@ class Average(ABC):
         self._scratch = np.empty(max(array.nbytes for array in arrays.values()), np.uint8)
 
     @abstractmethod
-    def after_step(self, arrays: Arrays, step: int, steps: int) -> None:
+    def after_step(self, arrays: Arrays, step: int, done: float) -> None:
         """Take in what a step has made.
 
         Args:
             arrays: as the step has left them; `Lookahead` writes them.
             step: its number, from 1.
-            steps: how many the training has.
+            done: how much of the training, 0..1.
         """
 
     @contextmanager
@@ -104,7 +104,7 @@ class NoAverage(Average):
     def begin(self, arrays: Arrays) -> None:
         """There is nothing to do."""
 
-    def after_step(self, arrays: Arrays, step: int, steps: int) -> None:
+    def after_step(self, arrays: Arrays, step: int, done: float) -> None:
         """There is nothing to do."""
 
 
@@ -124,7 +124,7 @@ class EMA(Average):
         super().__init__()
         self.decay = decay
 
-    def after_step(self, arrays: Arrays, step: int, steps: int) -> None:
+    def after_step(self, arrays: Arrays, step: int, done: float) -> None:
         """Take in the arrays, which are only read."""
         self._approach(arrays, 1 - min(self.decay, (1 + step) / (10 + step)))
 
@@ -134,7 +134,8 @@ class Lookahead(Average):
     1907.08610), in the form of Jordan 2024, arXiv 2404.00498.
 
     Every ``every`` steps ``slow += (1 - d) * (array - slow);  array = slow`` with
-    ``d = decay^every * (step / steps)^power``: the longer the training, the less is taken in.
+    ``d = decay^every * done^power``, where ``done`` is the part of the training that is behind: the
+    longer it lasts, the less is taken in.
     What is evaluated and what comes out are the slow weights.
 
     Args:
@@ -149,8 +150,8 @@ class Lookahead(Average):
         super().__init__()
         self.every, self.decay, self.power = every, decay, power
 
-    def after_step(self, arrays: Arrays, step: int, steps: int) -> None:
+    def after_step(self, arrays: Arrays, step: int, done: float) -> None:
         """Every ``every`` steps move the slow weights, and write them into the arrays."""
         if step % self.every == 0:
-            self._approach(arrays, 1 - self.decay**self.every * (step / steps) ** self.power)
+            self._approach(arrays, 1 - self.decay**self.every * done**self.power)
             self.finish(arrays)

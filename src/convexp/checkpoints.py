@@ -3,7 +3,9 @@
 A checkpoint is a NumPy archive without pickles, written whole or not at all. Its arrays:
 
     model/<layer>.<name>       the weights and running averages as they stand
-    kept/<layer>.<name>        those to end with: of the best epoch, or of the last
+    kept/<layer>.<name>        those to be used: of the best epoch, or of the last
+    going_on/<layer>.<name>    what stands for those once the training goes on; only where it ended
+                               within an epoch or diverged, and they would not have been kept else
     optimizer/..., average/... what the optimizer and the average of the weights remember
     history/<metric>           what was recorded so far, ``(n, 2)``: step and value
     normalization/...          what is subtracted from each image, and what it is divided by
@@ -33,7 +35,7 @@ from convexp.errors import UserError
 from convexp.files import write_whole
 from convexp.models import Network
 from convexp.ops.shapes import Array
-from convexp.training.state import TrainingState, check_fit, part
+from convexp.training.state import TrainingState, check_fit, part, to_go_on, under
 
 History = defaultdict[str, list[tuple[int, float]]]
 """``(step, value)`` pairs by the name of a metric."""
@@ -84,7 +86,7 @@ class Checkpoint:
         return Normalization(values["mean"].astype(float), values["std"].astype(float))
 
     def fill(self, model: Network) -> None:
-        """Give a network the weights that the training would end with.
+        """Give a network the weights that the training has ended with, or would end with now.
 
         Raises:
             UserError: they are those of another network.
@@ -223,9 +225,10 @@ class Keeper:
         return None if self.folder is None else of_run(self._stem, self.folder)
 
     def go_on(self, checkpoint: Checkpoint) -> None:
-        """Have the history of another, whose run goes on."""
+        """Have the history of another, whose run goes on, up to where it does."""
         for name, points in part(checkpoint.arrays, "history").items():
-            self.history[name] = [(int(step), float(value)) for step, value in points]
+            known = [(int(step), float(value)) for step, value in points]
+            self.history[name] = [point for point in known if point[0] <= checkpoint.step]
 
     def begin(self, run_id: str | None) -> None:
         """Write under the id of a run; None leaves a name made of the time."""
@@ -247,10 +250,39 @@ class Keeper:
             return
         if not all(np.isfinite(array).all() for array in state.weights.values()):
             return  # the training diverges; the one before can be gone on with
-        history = {f"history/{name}": np.array(points) for name, points in self.history.items()}
         words = {**self._words, "run_id": self._run_id, "training": state.words()}
+        self._write(Checkpoint(state.arrays() | self._record(), words))
+
+    def keep_outcome(self, state: TrainingState) -> None:
+        """Have the last checkpoint tell what a training that has diverged ends with.
+
+        It is still gone on with from where that checkpoint was written, and with what was to be
+        kept then: the steps that led astray are made anew.
+
+        Args:
+            state: of the training, whose model holds its last good weights.
+
+        Raises:
+            UserError: it cannot be read or written.
+        """
+        if self.path is None:
+            return
+        if not self.path.is_file():  # not even the untrained network's numbers were finite
+            self.keep(state, now=True)
+            return
+        last = Checkpoint.load(self.path)
+        arrays = {n: a for n, a in last.arrays.items() if not n.startswith(("kept/", "history/"))}
+        arrays |= under("going_on", to_go_on(last.arrays)) | under("kept", state.outcome.weights)
+        self._write(Checkpoint(arrays | self._record(), last.words))
+
+    def _record(self) -> dict[str, Array]:
+        history = {name: np.array(points) for name, points in self.history.items()}
+        return under("history", history) | self._normalization
+
+    def _write(self, checkpoint: Checkpoint) -> None:
+        assert self.path is not None
         try:
-            Checkpoint(state.arrays() | history | self._normalization, words).save(self.path)
+            checkpoint.save(self.path)
         except OSError as error:
             raise UserError(
                 f"the checkpoint {self.path} cannot be written: {error.strerror or error}; "

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from convexp.datasets import Dataset
-from convexp.training import Evaluation, TrainingState, loop
+from convexp.training import TrainingState, loop
 from tests.training.small import STEPS_PER_EPOCH, Record, begun, training, without_times
 from tests.training.test_state import gone_on, through_a_file
 
@@ -32,12 +32,13 @@ def broken_off(data: Dataset, path: Path, **limits: object) -> tuple[Record, Tra
     return record, gone_on(begun(data, average="lookahead", seed=1), checkpoint)
 
 
+@pytest.mark.parametrize("keep", ["best", "last"])
 @pytest.mark.parametrize("most", range(1, 3 * STEPS_PER_EPOCH))
-def test_max_steps_are_all_there_are(tiny: Dataset, tmp_path: Path, most: int) -> None:
+def test_max_steps_are_all_there_are(tiny: Dataset, tmp_path: Path, most: int, keep: str) -> None:
     whole = begun(tiny, average="lookahead")
-    wanted = list(training(whole, tiny, keep="last"))
+    wanted = list(training(whole, tiny, keep=keep))
 
-    options = {"max_steps": most, "keep": "last"}
+    options = {"max_steps": most, "keep": keep}
     record, state = broken_off(tiny, tmp_path / "checkpoint.npz", **options)
     assert losses(record) == list(range(1, most + 1))
     assert epochs(record)[-1] == (most, pytest.approx(most / STEPS_PER_EPOCH))
@@ -47,9 +48,8 @@ def test_max_steps_are_all_there_are(tiny: Dataset, tmp_path: Path, most: int) -
     assert losses(list(training(over, tiny, **options))) == []
     assert over.step == most
     assert over.stopped == f"after {most} steps (trainer.max_steps)"
-    # And without it, all is as if there had been none, but for the measurement at the break, which
-    # may have been the best.
-    rest = list(training(state, tiny, keep="last"))
+    # And without it, all is as if there had been none, but for the measurement at the break.
+    rest = list(training(state, tiny, keep=keep))
     steps = [(s, m) for s, m in without_times(record + rest) if m.get("epoch", 0) % 1 == 0]
     assert steps == without_times(wanted)
     for name, array in state.arrays().items():
@@ -103,18 +103,6 @@ def test_max_minutes_count_what_was_before_the_break(
     assert second.stopped == "after 2.0 minutes (trainer.max_minutes)"
     # What comes between the last step and the break is not known to its checkpoint.
     assert second.step == 4
-
-
-@pytest.fixture
-def accuracies(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """What the validation is to find, one after the other; the first is the untrained network's."""
-    given: list[float] = []
-
-    def evaluate(model: object, dataset: Dataset, split: object, **_: object) -> Evaluation:
-        return Evaluation(given.pop(0) if split is dataset.val else 0.5, 1.0)
-
-    monkeypatch.setattr(loop, "evaluate", evaluate)
-    return given
 
 
 @pytest.mark.parametrize("keep", ["best", "last"])

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from convexp.averages import Lookahead
 from convexp.checkpoints import Checkpoint
 from convexp.datasets import Dataset
 from convexp.errors import UserError
@@ -176,3 +177,26 @@ def test_more_epochs_are_added_to_a_training_that_was_over(tiny: Dataset, tmp_pa
     record = list(training(state, tiny, epochs=2))
     assert [step for step, m in record if "train/loss" in m] == [4, 5, 6]
     assert [m["epoch"] for _, m in record if "epoch" in m] == [2]
+
+
+@pytest.mark.parametrize("batch_size", [5, 60])
+def test_lookahead_goes_by_how_much_is_done_where_the_batches_change(
+    tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int
+) -> None:
+    given: list[float] = []
+    known = Lookahead.after_step
+
+    def after_step(self: Lookahead, arrays: Any, step: int, done: float) -> None:
+        given.append(done)
+        known(self, arrays, step, done)
+
+    monkeypatch.setattr(Lookahead, "after_step", after_step)
+    state = begun(tiny, average="lookahead")
+    for _ in training(state, tiny, epochs=2):
+        kept = through_a_file(state, tmp_path / "checkpoint.npz")
+    assert given == [i / (2 * STEPS_PER_EPOCH) for i in range(1, 2 * STEPS_PER_EPOCH + 1)]
+    given.clear()
+    state = gone_on(begun(tiny, average="lookahead"), kept)
+    list(training(state, tiny, epochs=4, batch_size=batch_size))
+    steps = 60 // batch_size
+    assert given == [i / (4 * steps) for i in range(2 * steps + 1, 4 * steps + 1)]

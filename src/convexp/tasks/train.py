@@ -68,8 +68,8 @@ def train(
         tracker: where the record goes.
 
     Returns:
-        The best validation accuracy, or the last where the last weights are kept, which a sweeper
-        may maximize; without validation images the last training accuracy; 0 where no epoch was
+        The validation accuracy of the weights that the model ends with, which a sweeper may
+        maximize; without validation images the last training accuracy; 0 where no epoch was
         completed.
 
     Raises:
@@ -82,15 +82,21 @@ def train(
     def record(step: int, metrics: Mapping[str, float]) -> None:
         tracker.metrics(metrics, step)
         for name, value in metrics.items():
-            if not history[name] or history[name][-1][0] < step:  # else measured once more
-                history[name].append((step, value))
+            points = history[name]
+            if points and points[-1][0] == step:
+                points.pop()
+            if not points or points[-1][0] < step:  # else measured once more
+                points.append((step, value))
 
     reproducers = Reproducers(tracker)
     start, step = perf_counter(), state.step
     epochs, batch_size = fit.keywords["epochs"], fit.keywords["batch_size"]
     steps = num_steps(dataset, batch_size)
     costs = Costs(model, backend, images=len(dataset.train), steps=steps)
+    training = fit(state, dataset)
     keeper.begin(tracker.run_id)
+    if state.begun:  # there may be no file of this name, and no step may be left to make
+        keeper.keep(state, now=True)
     if keeper.path is not None:
         tracker.tags({"convexp.checkpoint": str(keeper.path.absolute())})
     for name, points in history.items():  # those may be lacking that were not yet written
@@ -103,7 +109,7 @@ def train(
         if state.begun:
             progress.say(f"going on after step {state.step}, {state.seconds / 60:.1f} minutes in")
         try:
-            for step, metrics in fit(state, dataset):
+            for step, metrics in training:
                 compared = [] if shadow is None else shadow.take()
                 parity = {f"parity/{c.layer}.{t}": e for c in compared for t, e in c.errors.items()}
                 others = costs.of_epoch(metrics) if "epoch" in metrics else {}
@@ -119,6 +125,7 @@ def train(
                 over = state.stopped is not None or state.epoch == epochs
                 keeper.keep(state, now="epoch" in metrics and over)
         except DivergedError as error:
+            keeper.keep_outcome(state)
             tracker.tags({"convexp.diverged": error.where})
             if error.fatal:
                 tracker.artifact("weights.npz", as_npz(model.snapshot()))
@@ -130,8 +137,11 @@ def train(
 
     # The model now holds the weights that were to be kept, or the last good ones.
     validated = len(dataset.val) > 0
-    accuracies = [a for _, a in history["val/accuracy" if validated else "train/accuracy"][1:]]
-    results = {"best/val_accuracy": max(accuracies)} if validated and accuracies else {}
+    accuracy = state.outcome.accuracy
+    results = {}
+    if accuracy >= 0:
+        best = accuracy if fit.keywords["keep"] == "best" else max(accuracy, state.best_accuracy)
+        results = {"best/val_accuracy": best}
     loss = fit.keywords["loss"]
     if (part := unseen(dataset)) is not None:
         options: dict[str, Any] = {"part": part, "loss": loss, "tta": tta, "step": step}
@@ -144,9 +154,10 @@ def train(
     some = next(part for part in (dataset.test, dataset.val, dataset.train) if len(part))
     tracker.model(classifier, some.images[:EXAMPLES])
     print_summary(history, seconds=perf_counter() - start, tracker=tracker, checkpoint=keeper.path)
-    if not accuracies:
-        return 0.0
-    return max(accuracies) if validated and fit.keywords["keep"] == "best" else accuracies[-1]
+    if validated:
+        return max(accuracy, 0.0)
+    accuracies = history["train/accuracy"][1:]
+    return accuracies[-1][1] if accuracies else 0.0
 
 
 def _record_filters(model: Network, tracker: Tracker, step: int) -> None:

@@ -6,9 +6,10 @@ caller's affair (see `convexp.tasks`), and a test reads them with ``list(fit(...
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from math import isfinite
 from time import perf_counter
 from typing import Literal
@@ -23,7 +24,7 @@ from convexp.schedules import Schedule
 from convexp.training.evaluation import Loss, evaluate
 from convexp.training.gradients import loss_and_gradients, of_batch
 from convexp.training.limits import Limits
-from convexp.training.state import TrainingState
+from convexp.training.state import Outcome, TrainingState
 from convexp.training.steps import Step, num_steps, steps
 
 OnDivergence = Literal["fail", "stop"]
@@ -69,6 +70,7 @@ def fit(
 ) -> Iterator[tuple[int, dict[str, float]]]:
     """Train, yielding ``(step, metrics)``; steps count the updates made, from 1.
 
+    The call itself takes no step, but leaves the state as it is to be gone on with by ``keep``.
     An epoch sees each training image once, in an order of its own; its last batch holds what is
     left. The accuracies of the untrained network come at step 0. When the generator is exhausted
     the model holds the weights that were to be kept.
@@ -88,19 +90,20 @@ def fit(
         max_minutes: ends it after such a time.
         patience: ends it after so many epochs without a better validation accuracy.
         keep: the weights of the best epoch by validation accuracy, the earlier on a tie; or those
-            of the last.
+            of the last. Where it has changed, ``best`` begins with the weights kept so far, and
+            ``last`` takes the last epoch's at once.
         num_train_samples: on how many training images an epoch's accuracy is measured.
         on_divergence: whether a DivergedError is fatal (``fail``) or not (``stop``), which is for
             its catcher to heed: this generator ends by it in any case.
 
-    Yields:
-        After each step ``train/loss`` (with the penalty). After each epoch, and where a limit ends
-        the training within one, under the number of the last step also ``train/accuracy``,
-        ``val/accuracy`` and ``val/loss`` (without the penalty), measured with the averaged weights
-        where there is an average, ``epoch`` (a fraction if it was broken off), ``learning_rate``,
-        ``images_per_second`` (of the steps alone) and the clock's ``time/...``. Without validation
-        images there are no ``val/...``, and the weights of the last epoch are kept. All of them
-        are finite.
+    Returns:
+        What yields after each step ``train/loss`` (with the penalty). After each epoch, and where a
+        limit ends the training within one, under the number of the last step also
+        ``train/accuracy``, ``val/accuracy`` and ``val/loss`` (without the penalty), measured with
+        the averaged weights where there is an average, ``epoch`` (a fraction if it was broken off),
+        ``learning_rate``, ``images_per_second`` (of the steps alone) and the clock's ``time/...``.
+        Without validation images there are no ``val/...``, and the weights of the last epoch are
+        kept. All of them are finite.
 
     Raises:
         UserError: the epoch in which the training goes on has become shorter.
@@ -116,33 +119,23 @@ def fit(
         epochs=epochs,
         batch_size=batch_size,
         limits=Limits(max_steps, max_minutes, patience),
-        keep=keep,
+        keep=keep if len(dataset.val) else "last",
         num_train_samples=num_train_samples,
         fatal=on_divergence == "fail",
     )
-    try:
-        if not state.begun:
-            yield state.step, loop.begin()
-        elif not state.within:  # a limit may have been reached before it was gone on with
-            state.stopped = loop.limits.after_epoch(state)
-        while state.epoch < epochs and state.stopped is None:
-            clock.reset()
-            to_make = steps(
-                state,
-                dataset,
-                schedule=schedule,
-                augmentation=augmentation,
-                epochs=epochs,
-                batch_size=batch_size,
-                warmup_epochs=warmup_epochs,
-                loader_threads=loader_threads,
-            )
-            with closing(to_make):
-                yield from loop.epoch(to_make)
-    except DivergedError:
-        state.model.restore(state.kept)
-        raise
-    state.model.restore(state.kept)
+    return loop.run(
+        partial(
+            steps,
+            state,
+            dataset,
+            schedule=schedule,
+            augmentation=augmentation,
+            epochs=epochs,
+            batch_size=batch_size,
+            warmup_epochs=warmup_epochs,
+            loader_threads=loader_threads,
+        )
+    )
 
 
 @dataclass(kw_only=True)
@@ -169,6 +162,30 @@ class _Loop:
                 f"has {self.steps_per_epoch}; the images and trainer.batch_size must stay as they "
                 "were"
             )
+        if self.state.begun and not self.state.within and self.keep == "last":
+            # So they are already, unless those of the best epoch were to be kept until now.
+            with self.state.average.evaluated(self.state.weights):
+                last = self.state.model.snapshot()
+            self.state.kept = Outcome(last, self.state.last_accuracy)
+
+    def run(
+        self, epoch: Callable[[], Generator[Step]]
+    ) -> Generator[tuple[int, dict[str, float]], None, None]:
+        """What `fit` yields; ``epoch`` makes the steps that the epoch under way still has."""
+        state = self.state
+        try:
+            if not state.begun:
+                yield state.step, self.begin()
+            elif not state.within:  # a limit may have been reached before it was gone on with
+                state.stopped = self.limits.after_epoch(state)
+            while state.epoch < self.epochs and state.stopped is None:
+                self.clock.reset()
+                with closing(epoch()) as to_make:
+                    yield from self.epoch(to_make)
+        except DivergedError:
+            state.model.restore(state.outcome.weights)
+            raise
+        state.model.restore(state.outcome.weights)
 
     def begin(self) -> dict[str, float]:
         """The metrics of the untrained network."""
@@ -209,29 +226,34 @@ class _Loop:
             if not isfinite(value):
                 raise self.diverged("train/loss", f"the loss is {value}")
             if state.best_accuracy < 0 and state.step % STEPS_BETWEEN_COPIES == 0:
-                state.kept = state.model.snapshot()
+                state.kept = Outcome(state.model.snapshot(), -1.0)
             state.optimizer.update(
                 state.model.parameters, gradients, learning_rate=step.rate, epoch=step.epoch
             )
-            every = self.epochs * self.steps_per_epoch
-            state.average.after_step(state.weights, state.step, every)
+            # Not by the steps made: epochs before it was gone on with may have had more of them.
+            made = state.epoch * self.steps_per_epoch + state.within
+            done = min(made / (self.epochs * self.steps_per_epoch), 1.0)
+            state.average.after_step(state.weights, state.step, done)
         return value
 
     def end_epoch(self) -> dict[str, float]:
         """Measure, keep the weights if they are to be kept, and count the epoch if it is whole."""
-        state = self.state
+        state, outcome = self.state, self.state.kept
         with state.average.evaluated(state.weights):
             metrics = self.accuracies()
             accuracy = metrics.get("val/accuracy", -1.0)
-            better = accuracy > state.best_accuracy
-            if better or self.keep == "last" or not len(self.dataset.val):
-                state.kept = state.model.snapshot()
-        whole = state.within == self.steps_per_epoch
-        state.epochs_since_best = 0 if better else state.epochs_since_best + whole
-        state.best_accuracy = max(accuracy, state.best_accuracy)
+            if accuracy > outcome.accuracy or self.keep == "last":
+                outcome = Outcome(state.model.snapshot(), accuracy)
         done = state.epoch + state.within / self.steps_per_epoch
-        if whole:
+        if state.within == self.steps_per_epoch:
+            better = accuracy > state.best_accuracy
+            state.epochs_since_best = 0 if better else state.epochs_since_best + 1
+            state.last_accuracy = accuracy
+            state.best_accuracy = max(accuracy, state.best_accuracy)
+            state.kept = outcome
             state.end_epoch()
+        elif outcome is not state.kept:  # a training that is not broken off would not know of it
+            state.broken_off = outcome
         state.seconds = perf_counter() - self.began
         if state.stopped is None and state.epoch < self.epochs:
             state.stopped = self.limits.after_epoch(state)

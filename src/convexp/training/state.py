@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,18 @@ from convexp.optimizers import Optimizer
 
 Words = dict[str, Any]
 """What JSON can hold."""
+
+
+class Outcome(NamedTuple):
+    """What a training may end with.
+
+    Attributes:
+        weights: and running averages, by name.
+        accuracy: of their validation; -1 where they were not validated.
+    """
+
+    weights: dict[str, Array]
+    accuracy: float
 
 
 @dataclass
@@ -38,11 +50,14 @@ class TrainingState:
         epoch: epochs completed.
         within: steps made of the epoch under way.
         rate: the learning rate of the last step; before the first, the optimizer's.
-        best_accuracy: of the validation, at the end of an epoch; -1 before the first.
+        last_accuracy: of the validation at the end of the last epoch; -1 before the first.
+        best_accuracy: the best of those, whether its weights were kept or not; -1 before the first.
         epochs_since_best: epochs completed since then.
         seconds: of training so far, evaluation included.
-        kept: the weights and running averages that the training is to end with, by the look of
-            things now.
+        kept: what the training is to end with, by the look of things now: the best epoch's or the
+            last's.
+        broken_off: what it ends with in place of that, where a limit has broken it off within an
+            epoch; None elsewhere. A training that is gone on with has forgotten it.
         stopped: why it ended before its last epoch; None if it did not.
     """
 
@@ -56,10 +71,12 @@ class TrainingState:
     epoch: int = field(init=False, default=0)
     within: int = field(init=False, default=0)
     rate: float = field(init=False)
+    last_accuracy: float = field(init=False, default=-1.0)
     best_accuracy: float = field(init=False, default=-1.0)
     epochs_since_best: int = field(init=False, default=0)
     seconds: float = field(init=False, default=0.0)
-    kept: dict[str, Array] = field(init=False)
+    kept: Outcome = field(init=False)
+    broken_off: Outcome | None = field(init=False, default=None)
     stopped: str | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
@@ -67,7 +84,7 @@ class TrainingState:
         (child,) = self.rng.spawn(1)
         self.seed = int(child.integers(2**63))
         self.rate = self.optimizer.learning_rate
-        self.kept = self.model.snapshot()
+        self.kept = Outcome(self.model.snapshot(), -1.0)
         self.optimizer.begin(self.model.parameters)
         self.average.begin(self.weights)
         self._at_epoch = self.rng.bit_generator.state
@@ -76,6 +93,11 @@ class TrainingState:
     def weights(self) -> dict[str, Array]:
         """The model's own arrays: parameters and running averages."""
         return self.model.parameters | self.model.state
+
+    @property
+    def outcome(self) -> Outcome:
+        """What the training would end with now."""
+        return self.broken_off or self.kept
 
     def order_epoch(self, num_images: int) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
         """The order of the images in the epoch under way, the same whenever it is asked for."""
@@ -96,17 +118,18 @@ class TrainingState:
             "model": self.weights,
             "optimizer": self.optimizer.state_arrays(),
             "average": self.average.state_arrays(),
-            "kept": self.kept,
+            "kept": self.outcome.weights,
         }
-        return {
-            f"{part}/{n}": array for part, arrays in parts.items() for n, array in arrays.items()
-        }
+        if self.broken_off is not None:
+            parts["going_on"] = self.kept.weights
+        return {n: array for name, some in parts.items() for n, array in under(name, some).items()}
 
     def words(self) -> Words:
         """All else, as JSON can hold it."""
         rng = self._at_epoch if self.within else self.rng.bit_generator.state
         return {
             **{name: getattr(self, name) for name in COUNTS},
+            "kept_accuracy": self.kept.accuracy,
             "rng": rng,
             "layers": {n: rng.bit_generator.state for n, rng in self.model.generators.items()},
         }
@@ -122,7 +145,10 @@ class TrainingState:
         self.model.restore(model)
         self.optimizer.restore(part(arrays, "optimizer"))
         self.average.restore(part(arrays, "average"))
-        self.kept = {name: np.array(array) for name, array in part(arrays, "kept").items()}
+        weights = {name: np.array(array) for name, array in to_go_on(arrays).items()}
+        # Files from before these were told apart know the best one alone.
+        words = {"kept_accuracy": words["best_accuracy"], "last_accuracy": -1.0, **words}
+        self.kept, self.broken_off = Outcome(weights, words["kept_accuracy"]), None
         for name in COUNTS:
             setattr(self, name, words[name])
         self.rng.bit_generator.state = self._at_epoch = words["rng"]
@@ -139,6 +165,7 @@ COUNTS = (
     "epoch",
     "within",
     "rate",
+    "last_accuracy",
     "best_accuracy",
     "epochs_since_best",
     "seconds",
@@ -150,6 +177,16 @@ def part(arrays: Mapping[str, Array], name: str) -> dict[str, Array]:
     """The arrays below ``name/``, by the rest of their names."""
     start = f"{name}/"
     return {n.removeprefix(start): array for n, array in arrays.items() if n.startswith(start)}
+
+
+def under(name: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """The arrays by their names below ``name/``: what `part` undoes."""
+    return {f"{name}/{n}": array for n, array in arrays.items()}
+
+
+def to_go_on(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Of what `TrainingState.arrays` has told, the weights to be kept if the training goes on."""
+    return part(arrays, "going_on") or part(arrays, "kept")
 
 
 def check_fit(model: Network, weights: Mapping[str, Array]) -> None:

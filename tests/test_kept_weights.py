@@ -1,0 +1,105 @@
+"""The checkpoint of a run is the network that the run reports, however it has ended."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from convexp.checkpoints import Checkpoint
+from convexp.training import DivergedError
+from tests.test_resuming import STEPS, Found, here, in_folder
+
+RUN = [
+    "dataset=synthetic",
+    "dataset.num_train=60",
+    "dataset.num_val=20",
+    "dataset.num_test=20",
+    "dataset.height=6",
+    "dataset.width=9",
+    "dataset.num_classes=4",
+    "model=fully_connected",
+    "model.hidden_dims=[10]",
+    "model.init=he",
+    "optimizer=sgd",
+    "optimizer.learning_rate=1e-2",
+    "trainer.epochs=8",
+    "trainer.batch_size=20",
+]
+"""Eight epochs of three steps."""
+
+DIVERGES = ("schedule=step", "schedule.factor=1e45", "schedule.milestones=[3]")
+"""In the fourth epoch."""
+
+
+def checkpoint(folder: Path, run: Found) -> Path:
+    return folder / "checkpoints" / f"{run.id}.npz"
+
+
+def used(file: Path) -> dict[str, np.ndarray]:
+    """The weights that ``checkpoint=`` would give a network."""
+    arrays = Checkpoint.load(file).arrays
+    return {n.removeprefix("kept/"): a for n, a in arrays.items() if n.startswith("kept/")}
+
+
+def assert_same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> None:
+    assert one.keys() == other.keys()
+    for name, array in one.items():
+        np.testing.assert_array_equal(array, other[name], err_msg=name)
+
+
+@pytest.mark.parametrize("every", ["checkpoints.minutes=9", "checkpoints.minutes=0"])
+@pytest.mark.parametrize("policy", ["stop", "fail"])
+def test_a_training_that_diverged_leaves_the_network_that_it_reports(
+    tmp_path: Path, policy: str, every: str
+) -> None:
+    words = [*RUN, *DIVERGES, every, f"trainer.on_divergence={policy}"]
+    if policy == "fail":
+        with pytest.raises(DivergedError):
+            here(tmp_path, *words)
+    else:
+        here(tmp_path, *words)
+    (run,) = in_folder(tmp_path)
+    assert_same(used(checkpoint(tmp_path, run)), run.weights())
+    found = here(tmp_path, "task=evaluate", f"checkpoint={run.id}")
+    if policy == "stop":
+        assert run.metrics["test/accuracy"][0][1] == found
+    here(tmp_path, "task=evaluate", f"checkpoint={run.id}", "task.part=val")
+    (other,) = (r for r in in_folder(tmp_path) if "val/accuracy" in r.metrics and r.id != run.id)
+    best = max(value for _, value in run.metrics["val/accuracy"][1:])
+    assert other.metrics["val/accuracy"][0][1] == best
+
+
+@pytest.mark.parametrize("every", ["checkpoints.minutes=9", "checkpoints.minutes=0"])
+def test_a_training_that_diverged_goes_on_from_its_last_good_step(
+    tmp_path: Path, every: str
+) -> None:
+    here(
+        tmp_path / "whole", *RUN, "schedule=step", "schedule.factor=0.1", "schedule.milestones=[3]"
+    )
+    here(tmp_path, *RUN, *DIVERGES, every, "trainer.on_divergence=stop")
+    here(tmp_path, "resume=latest", "+schedule.factor=0.1")
+    (whole,), (run,) = in_folder(tmp_path / "whole"), in_folder(tmp_path)
+    assert [step for step, _ in run.metrics["train/loss"]] == list(range(1, STEPS + 1))
+    assert_same(run.weights(), whole.weights())
+    assert_same(used(checkpoint(tmp_path, run)), whole.weights())
+
+
+def test_the_last_weights_are_reported_and_kept_where_no_step_is_left(tmp_path: Path) -> None:
+    growing = ("optimizer.learning_rate=1e-4", "schedule=exponential", "schedule.decay=2")
+    here(tmp_path / "last", *RUN, *growing, "trainer.keep=last")
+    (last,) = in_folder(tmp_path / "last")
+    best = here(tmp_path, *RUN, *growing)
+    (run,) = in_folder(tmp_path)
+    accuracies = [value for _, value in run.metrics["val/accuracy"][1:]]
+    assert best == max(accuracies) > accuracies[-1]
+    assert here(tmp_path, "resume=latest", "trainer.keep=last") == accuracies[-1]
+    (run,) = in_folder(tmp_path)
+    assert_same(run.weights(), last.weights())
+    assert_same(used(checkpoint(tmp_path, run)), last.weights())
+    # The best of them all are gone.
+    again = here(tmp_path, "resume=latest", "trainer.keep=best", "trainer.epochs=9")
+    (run,) = in_folder(tmp_path)
+    assert again == max(value for _, value in run.metrics["val/accuracy"][-2:])
+    assert run.metrics["best/val_accuracy"][-1][1] == again

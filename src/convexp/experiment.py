@@ -121,8 +121,10 @@ class Experiment:
 
     @cached_property
     def dataset(self) -> Dataset:
-        """The images, in their three parts."""
+        """The images, in their three parts; with ``checkpoint`` normalized as that training's."""
         dataset: Dataset = build(self.config["dataset"], "dataset")
+        if self.config["checkpoint"] is not None and self.checkpoint is not None:
+            return self.checkpoint.normalized(dataset)
         return dataset
 
     @cached_property

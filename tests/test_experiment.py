@@ -10,6 +10,7 @@ import pytest
 from convexp.checkpoints import Checkpoint
 from convexp.errors import UserError
 from tests.experiments import composed
+from tests.test_cli import convexp
 
 
 @pytest.fixture(scope="module")
@@ -64,3 +65,32 @@ def test_classes_of_other_names_are_refused(checkpoint: Path, tmp_path: Path) ->
     assert str(refused.value) == (
         "the network of the checkpoint knows class 1 as 'frog', and synthetic as 'class 1'"
     )
+
+
+@pytest.mark.parametrize("task", ["train", "bench", "check", "filters"])
+def test_a_checkpoint_is_not_named_in_vain(checkpoint: Path, task: str) -> None:
+    with pytest.raises(UserError) as refused:
+        composed(f"checkpoint={checkpoint}", f"task={task}").check_checkpoint()
+    assert str(refused.value) == (
+        f"task={task} does not use the network that checkpoint= names: task=evaluate, predict, "
+        "gallery, export and diff do, resume= goes on with a training, and task=train without "
+        "either begins anew"
+    )
+
+
+def test_two_backends_are_compared_from_trained_weights(checkpoint: Path) -> None:
+    pair = composed(f"checkpoint={checkpoint}", "task=diff", "seed=7")
+    pair.check_checkpoint()
+    trained = Checkpoint.load(checkpoint).arrays
+    for side in (pair, pair.rival("naive")):
+        for name, array in side.state.model.parameters.items():
+            np.testing.assert_array_equal(array, trained[f"kept/{name}"])
+
+
+def test_a_command_that_names_a_checkpoint_and_no_task_is_refused(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    done = convexp(tmp_path, f"checkpoint={checkpoint}")
+    assert done.returncode == 1
+    assert done.stderr.startswith("convexp: task=train does not use the network that checkpoint= ")
+    assert done.stderr.count("\n") == 1

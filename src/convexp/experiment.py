@@ -149,7 +149,10 @@ class Experiment:
             self.checkpoint.fill(model)
         else:
             some = self.dataset.train.images[:IMAGES_TO_PREPARE]
-            model.prepare(self.dataset.normalization.apply(some, model.dtype))
+            try:
+                model.prepare(self.dataset.normalization.apply(some, model.dtype))
+            except ValueError as error:
+                raise UserError(f"model: {error}") from error
         return model
 
     def _network(self, ops: Ops, rng: np.random.Generator) -> Network:

@@ -174,6 +174,11 @@ def test_the_tracking_uri_of_the_environment_is_respected(tmp_path: Path) -> Non
         (["model.filter_size=8"], "model: filter_size 8 is larger than the images of 6x9"),
         (["dataset.num_train=0"], "dataset.num_train = 0: input should be greater than 0"),
         (["trainer.warmup_epochs=2"], "trainer.warmup_epochs = 2 must be less than trainer.epochs"),
+        (
+            ["model.init=lsuv", "dataset.num_train=1"],
+            "model: the layer 'conv1': its output cannot be scaled to the variance 1, since its "
+            "standard deviation for a batch of the shape (1, 3, 6, 9) is 0.0; it takes images ",
+        ),
         (["seed=-1"], "seed = -1: input should be greater than or equal to 0"),
         (["seed=${nowhere}"], "seed: Interpolation key 'nowhere' not found"),
         (["model.num_filters=[1"], "no viable alternative at input '[1'"),

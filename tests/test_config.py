@@ -1,10 +1,12 @@
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 import pytest
 from annotated_types import Lt
 from pydantic import PositiveInt
+from typing_extensions import TypedDict
 
 from convexp.config import LATER, bind, build, flatten
 from convexp.errors import UserError
@@ -84,6 +86,25 @@ def test_a_missing_key_is_named() -> None:
     node = {key: value for key, value in NODE.items() if key != "rate"}
     with pytest.raises(UserError, match="thing lacks the key 'rate'"):
         build(node, "thing", ops=None)
+
+
+class Pair(TypedDict):
+    one: int
+    two: int
+
+
+def stacked(*, stages: Mapping[str, Pair]) -> None: ...
+
+
+def test_a_missing_key_of_a_mapping_is_named() -> None:
+    node: dict[str, Any] = {
+        "_target_": f"{__name__}.stacked",
+        "stages": {"a": {"one": 1, "two": 2}},
+    }
+    assert build(node, "thing") is None
+    node["stages"]["b"] = {"one": 1}
+    with pytest.raises(UserError, match=r"^thing\.stages\.b lacks the key 'two'$"):
+        build(node, "thing")
 
 
 def test_a_node_without_target_is_refused() -> None:

@@ -213,6 +213,22 @@ def test_joins_say_what_does_not_fit() -> None:
     assert Concatenate([(3, 4, 4), (2, 4, 4)]).output_shape == (5, 4, 4)
 
 
+def test_a_layer_that_does_not_fit_is_named_with_what_it_takes(
+    ops: Ops, rng: np.random.Generator
+) -> None:
+    net = Builder((2, 4, 6), ops)
+    net.add("pool1", MaxPool, size=4, stride=4)
+    sentence = (
+        "the layer 'pool2', which takes 2x1x1 from 'pool1': "
+        "the pooling window of 2x2 does not fit into images of 1x1"
+    )
+    with pytest.raises(ValueError, match=f"^{sentence}$"):
+        net.add("pool2", MaxPool, size=2, stride=2)
+    sentence = "the layer 'add', which takes 2x1x1 from 'pool1', 2x4x6 from 'images': "
+    with pytest.raises(ValueError, match=f"^{sentence}"):
+        net.add("add", Add, after=("pool1", IMAGES))
+
+
 class Counted(Layer):
     """Adds 1, and knows how many of its kind's outputs are alive when it is called."""
 

@@ -21,7 +21,7 @@ import json
 import secrets
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from time import monotonic
@@ -30,7 +30,7 @@ from typing import Any, Self
 import numpy as np
 from pydantic import NonNegativeFloat
 
-from convexp.datasets import Normalization
+from convexp.datasets import Dataset, Normalization
 from convexp.errors import UserError
 from convexp.files import write_whole
 from convexp.models import Network
@@ -97,6 +97,34 @@ class Checkpoint:
         except ValueError as error:
             raise UserError(f"the checkpoint does not fit: {error}") from error
         model.restore(weights)
+
+    def normalized(self, dataset: Dataset) -> Dataset:
+        """The data set with the normalization that the network was trained with.
+
+        One computed anew would depend on how many images to train on are read this time.
+
+        Raises:
+            UserError: the images are of another shape, or of other classes.
+        """
+        normalization, names = self.normalization, self.class_names
+        ours, theirs = ("x".join(map(str, o.shape)) for o in (normalization, dataset.normalization))
+        if ours != theirs:
+            raise UserError(
+                f"the network of the checkpoint takes images of {ours}, and those of "
+                f"{dataset.name} are {theirs}"
+            )
+        if len(names) != dataset.num_classes:
+            raise UserError(
+                f"the network of the checkpoint knows {len(names)} classes, and {dataset.name} has "
+                f"{dataset.num_classes}"
+            )
+        for k, (known, named) in enumerate(zip(names, dataset.class_names, strict=True)):
+            if known != named:
+                raise UserError(
+                    f"the network of the checkpoint knows class {k} as '{known}', and "
+                    f"{dataset.name} as '{named}'"
+                )
+        return replace(dataset, normalization=normalization)
 
     def save(self, path: Path) -> None:
         """Write the file.

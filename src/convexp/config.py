@@ -100,6 +100,8 @@ def check(value: Any, annotation: Any, path: str) -> None:
         # Of a union (``int | None``) pydantic lists each member's complaint; the first is that
         # of the type that the value is usually meant for.
         where = _place(value, details[0]["loc"])
+        if details[0]["type"] == "missing":
+            raise UserError(f"{path}{where} lacks the key '{details[0]['loc'][-1]}'") from error
         message = details[0]["msg"][0].lower() + details[0]["msg"][1:]
         raise UserError(f"{path}{where} = {details[0]['input']!r}: {message}") from error
 

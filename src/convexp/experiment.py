@@ -121,8 +121,10 @@ class Experiment:
 
     @cached_property
     def dataset(self) -> Dataset:
-        """The images, in their three parts."""
+        """The images, in their three parts; with ``checkpoint`` normalized as that training's."""
         dataset: Dataset = build(self.config["dataset"], "dataset")
+        if self.config["checkpoint"] is not None and self.checkpoint is not None:
+            return self.checkpoint.normalized(dataset)
         return dataset
 
     @cached_property
@@ -147,7 +149,10 @@ class Experiment:
             self.checkpoint.fill(model)
         else:
             some = self.dataset.train.images[:IMAGES_TO_PREPARE]
-            model.prepare(self.dataset.normalization.apply(some, model.dtype))
+            try:
+                model.prepare(self.dataset.normalization.apply(some, model.dtype))
+            except ValueError as error:
+                raise UserError(f"model: {error}") from error
         return model
 
     def _network(self, ops: Ops, rng: np.random.Generator) -> Network:
@@ -187,13 +192,23 @@ class Experiment:
         return str(self.config["task"]["_target_"]).rpartition(".")[2]
 
     def check_checkpoint(self) -> None:
-        """Is there a checkpoint for a task that uses one?
+        """Is there a checkpoint for a task that wants one, and none for a task that uses none?
 
         Raises:
-            UserError: there is none.
+            UserError: there is none, or one that the task would not use.
         """
-        if "checkpoint" in parameters(self.config["task"], "task"):
-            needed(self.checkpoint, self.task_name)
+        wanted, name = set(parameters(self.config["task"], "task")), self.task_name
+        if "checkpoint" in wanted:
+            needed(self.checkpoint, name)
+        # What keeps checkpoints trains, and that from the beginning.
+        elif self.config["checkpoint"] is not None and (
+            "keeper" in wanted or not wanted.intersection(self.WITH_NETWORK)
+        ):
+            raise UserError(
+                f"task={name} does not use the network that checkpoint= names: task=evaluate, "
+                "predict, gallery, export and diff do, resume= goes on with a training, and "
+                "task=train without either begins anew"
+            )
 
     @cached_property
     def classifier(self) -> Classifier:

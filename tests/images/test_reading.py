@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from convexp.images import photographs
 from convexp.images.photographs import fitted
-from convexp.images.reading import SAMPLES, found
+from convexp.images.reading import SAMPLES, found, read
 
 
 @pytest.fixture
@@ -104,6 +106,24 @@ def test_any_kind_of_image_becomes_colours(
     np.testing.assert_array_equal(made, np.broadcast_to(expected, (3, 2, 3)))
 
 
+def test_a_pgm_of_16_bits_is_grey(folder: Path) -> None:
+    Path("x.pgm").write_bytes(b"P5 2 2 1000\n" + struct.pack(">H", 500) * 4)
+    _, images = photographs("x.pgm", (1, 2, 2))
+    np.testing.assert_array_equal(images, np.full((1, 1, 2, 2), 128))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "kind"), [(np.int32, "integers of 32 bits"), (np.float32, "floating-point numbers")]
+)
+def test_values_of_which_nothing_says_what_is_white_are_refused(
+    folder: Path, dtype: type, kind: str
+) -> None:
+    Image.fromarray(np.full((4, 4), 200, dtype)).save("x.tif")
+    sentence = f"'x.tif' cannot be read: its values are {kind}, of which nothing says how bright"
+    with pytest.raises(ValueError, match=f"^{sentence}"):
+        photographs("x.tif", (3, 4, 4))
+
+
 def test_the_middle_is_cut_in_the_network_s_proportions() -> None:
     pixels = np.zeros((30, 10), np.uint8)
     pixels[9:21] = 200  # 5 rows of the 10 columns are cut, and the filter looks beyond
@@ -117,10 +137,67 @@ def test_fine_stripes_become_their_mean() -> None:
     np.testing.assert_allclose(fitted(Image.fromarray(pixels), 8, 8, grey=True), 100, atol=10)
 
 
-def test_a_photograph_is_turned_as_its_camera_says() -> None:
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_photograph_is_turned_as_its_camera_says(orientation: int) -> None:
     pixels = np.zeros((6, 6), np.uint8)
-    pixels[0] = 255
+    pixels[0, :4] = 255
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned clockwise: what is above goes to the right
+    exif[0x0112] = orientation
     made = fitted(saved(Image.fromarray(pixels), exif=exif), 6, 6, grey=True)
-    np.testing.assert_array_equal(made, pixels.T[:, ::-1])
+    # Where row 0 and column 0 are, according to EXIF.
+    upright = {
+        1: pixels,  # top, left
+        2: pixels[:, ::-1],  # top, right
+        3: pixels[::-1, ::-1],  # bottom, right
+        4: pixels[::-1],  # bottom, left
+        5: pixels.T,  # left, top
+        6: pixels.T[:, ::-1],  # right, top
+        7: pixels.T[::-1, ::-1],  # right, bottom
+        8: pixels.T[::-1],  # left, bottom
+    }
+    np.testing.assert_array_equal(made, upright[orientation])
+
+
+def tiff_header(*entries: tuple[int, int, int, bytes]) -> bytes:
+    """EXIF as it stands in a JPEG, of entries (tag, type, count, value)."""
+    packed = b"".join(struct.pack("<HHI4s", *entry) for entry in entries)
+    return b"Exif\0\0II*\0" + struct.pack("<IH", 8, len(entries)) + packed + b"\0\0\0\0"
+
+
+ORIENTATION_6 = (0x0112, 3, 1, b"\6\0\0\0")
+
+
+@pytest.mark.parametrize(
+    ("exif", "turned"),
+    [
+        (tiff_header(ORIENTATION_6), True),
+        (tiff_header(ORIENTATION_6, (0x0128, 3, 2, b"\2\0\2\0")), True),  # two ResolutionUnits
+        (tiff_header(ORIENTATION_6, (0x0128, 2, 2, b"2\0\0\0")), True),  # one that is a text
+        (tiff_header((0x0112, 3, 2, b"\6\0\6\0")), True),
+        (tiff_header((0x0112, 2, 2, b"6\0\0\0")), False),
+        (tiff_header((0x0112, 3, 1, b"\x63\0\0\0")), False),
+        (b"Exif\0\0no header of TIFF's", False),
+        (b"Exif\0\0II*", False),
+    ],
+    ids=["orientation", "units", "unit_of_text", "twice", "a_text", "99", "no_header", "cut_off"],
+)
+def test_what_else_a_camera_says_does_not_matter(folder: Path, exif: bytes, turned: bool) -> None:
+    pixels = np.zeros((16, 16), np.uint8)
+    pixels[:8] = 255
+    Image.fromarray(pixels).save("x.jpg", quality=100, exif=exif)
+    made = read("x.jpg", lambda image: fitted(image, 16, 16, grey=True))
+    expected = pixels.T[:, ::-1] if turned else pixels
+    np.testing.assert_allclose(made.astype(int), expected, atol=5)
+
+
+@pytest.mark.parametrize("error", [struct.error("a short"), RuntimeError("a decoder"), KeyError()])
+def test_whatever_a_decoder_raises_names_the_file(
+    folder: Path, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(image: Image.Image) -> None:
+        raise error
+
+    monkeypatch.setattr(PngImageFile, "load", load)
+    reason = str(error) or "KeyError"
+    with pytest.raises(ValueError, match=rf"^'a\.png' cannot be read: {reason}$"):
+        photographs("a.png", (3, 8, 8))

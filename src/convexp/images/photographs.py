@@ -61,6 +61,21 @@ def picture_format(path: Path) -> str:
     return format
 
 
+TURNED = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+"""How an image is put upright, by Pillow's name, for each orientation of EXIF but that of 1."""
+
+ORIENTATION = 0x0112
+"""EXIF's tag."""
+
+
 def square(image: Image, size: int) -> Picture:
     """`fitted` to ``(size, size, 3)`` pixels: the square in the middle, as large as fits."""
     return fitted(image, size, size)
@@ -79,16 +94,40 @@ def fitted(image: Image, height: int, width: int, *, grey: bool = False) -> Pict
         grey: luminance (ITU-R BT.601, ``0.299 R + 0.587 G + 0.114 B``) in the place of colours.
 
     Returns:
-        uint8, ``(height, width, 3)``, or of luminance ``(height, width)``.
+        uint8, ``(height, width, 3)``, or of luminance ``(height, width)``. 16 bits of grey become
+        8, the largest value white.
+
+    Raises:
+        ValueError: its values have no largest one: they are integers of 32 bits, or floats.
     """
     from PIL import Image as Pillow
     from PIL import ImageOps
 
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut off above 255
+    source = image.format  # which what is made of an image has lost
+    image.load()  # what a camera says may stand behind the pixels
+    turned = TURNED.get(_orientation(image))
+    image = image if turned is None else image.transpose(Pillow.Transpose[turned])
+    # A 16-bit PNG was of the mode I in older Pillows, and a 16-bit PGM is.
+    if image.mode.startswith("I;16") or (image.mode == "I" and source in ("PNG", "PPM")):
+        # Pillow would cut them off above 255.
         values = np.clip(np.asarray(image, np.float64) / 257, 0, 255)
         image = Pillow.fromarray(np.rint(values).astype(np.uint8))
+    elif image.mode in ("I", "F"):
+        kind = "integers of 32 bits" if image.mode == "I" else "floating-point numbers"
+        raise ValueError(
+            f"its values are {kind}, of which nothing says how bright they are; images of 8 and "
+            "of 16 bits say it"
+        )
     image = image.convert("RGBA")
     image = Pillow.alpha_composite(Pillow.new("RGBA", image.size, "white"), image).convert("RGB")
     image = image.convert("L") if grey else image
     return np.asarray(ImageOps.fit(image, (width, height), Pillow.Resampling.LANCZOS))
+
+
+def _orientation(image: Image) -> Any:
+    """What EXIF says of it. Cameras write much that is not to the standard: of the rest of EXIF
+    nothing is looked at, and what cannot be read at all says nothing."""
+    try:
+        return image.getexif().get(ORIENTATION)
+    except Exception:  # of a parser that has been given anything
+        return None

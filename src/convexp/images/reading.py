@@ -10,6 +10,7 @@ https://www.flickr.com/photos/vultilion/6056698931 (the latter, by its address, 
 from __future__ import annotations
 
 import glob
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -107,11 +108,15 @@ def read(name: str, fit: Callable[[Image], Picture]) -> Picture:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(name) as image:
-            return fit(image)
+        with warnings.catch_warnings():
+            # Pillow tells of each entry of EXIF that is not to the standard.
+            warnings.simplefilter("ignore", UserWarning)
+            with Image.open(name) as image:
+                return fit(image)
     except UnidentifiedImageError as error:
         raise ValueError(f"{name!r} is no image of a known format") from error
-    # What Pillow raises for a broken file depends on the format.
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+    except MemoryError:  # says nothing of the file
+        raise
+    except Exception as error:  # what Pillow raises for a broken file depends on the format
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise ValueError(f"{name!r} cannot be read: {reason}") from error

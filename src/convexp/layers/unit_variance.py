@@ -38,8 +38,9 @@ def unit_variance(layer: Layer, x: Array) -> Array:
         deviation = float(np.std(y, dtype=np.float64))
         if not 0 < deviation < math.inf:
             raise ValueError(
-                "the output of a layer cannot be scaled to the variance 1: its standard deviation "
-                f"for a batch of shape {x.shape} is {deviation}"
+                "its output cannot be scaled to the variance 1, since its standard deviation for a "
+                f"batch of the shape {x.shape} is {deviation}; it takes images that differ, or "
+                "another initialization"
             )
         layer.parameters["w"] /= deviation
     return layer.forward(x, train=False)[0]

@@ -37,13 +37,23 @@ class Builder:
             kind: its class; the table goes to those that call an op.
             after: what it takes: the output of a layer, or of several; else that of the last one.
             **options: the class's own.
+
+        Raises:
+            ValueError: what it takes does not fit; the sentence names the layer.
         """
         sources = (after,) if isinstance(after, str) else after
         self._inputs[name] = sources = tuple(source or self.last for source in sources)
         shapes = [self._shapes[source] for source in sources]
         if kind.op is not None:
             options["ops"] = self.ops
-        layer = kind(shapes if issubclass(kind, Join) else shapes[0], **options)  # type: ignore[arg-type]
+        try:
+            layer = kind(shapes if issubclass(kind, Join) else shapes[0], **options)  # type: ignore[arg-type]
+        except ValueError as error:
+            taken = ", ".join(
+                f"{'x'.join(map(str, shape))} from '{source}'"
+                for shape, source in zip(shapes, sources, strict=True)
+            )
+            raise ValueError(f"the layer '{name}', which takes {taken}: {error}") from error
         self._layers[name], self._shapes[name], self.last = layer, layer.output_shape, name
         return name
 

@@ -142,6 +142,9 @@ class Network:
 
         Args:
             x: training images as they are computed with, ``(N, C, H, W)``.
+
+        Raises:
+            ValueError: a layer, which is named, cannot be prepared by these images.
         """
         wanted = [
             name
@@ -155,12 +158,16 @@ class Network:
         outputs = {IMAGES: x}
         for name, layer in self.layers.items():
             source = self._take(name, outputs)
-            layer.prepare(source)
+            scaled = self.unit_variance and "w" in layer.parameters
+            try:
+                layer.prepare(source)
+                if scaled:
+                    outputs[name] = unit_variance(layer, source)
+            except ValueError as error:
+                raise ValueError(f"the layer '{name}': {error}") from error
             if name in wanted:
                 state |= {f"{name}.{key}": array.copy() for key, array in layer.state.items()}
-            if self.unit_variance and "w" in layer.parameters:
-                outputs[name] = unit_variance(layer, source)
-            else:
+            if not scaled:
                 outputs[name] = layer.forward(source, train=True)[0]  # norms normalize already
             if name == wanted[-1]:
                 break

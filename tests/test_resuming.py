@@ -488,6 +488,17 @@ def test_one_training_is_resumed_and_not_used_at_a_time(copy: tuple[Path, Found]
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("task", ["evaluate", "predict", "bench"])
+def test_only_a_training_is_resumed(copy: tuple[Path, Found], task: str) -> None:
+    folder, before = copy
+    assert refused(folder, f"task={task}", "resume=latest") == (
+        f"resume goes on with a training, which task={task} is not; possible: task=train, or "
+        "checkpoint= instead of resume= to use what the training has learnt"
+    )
+    (found,) = in_folder(folder)
+    assert (found.status, found.tags, found.metrics) == ("FINISHED", before.tags, before.metrics)
+
+
 def test_an_evaluation_finds_what_the_training_found(
     copy: tuple[Path, Found], capsys: pytest.CaptureFixture[str]
 ) -> None:

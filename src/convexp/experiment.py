@@ -187,12 +187,18 @@ class Experiment:
         return str(self.config["task"]["_target_"]).rpartition(".")[2]
 
     def check_checkpoint(self) -> None:
-        """Is there a checkpoint for a task that uses one?
+        """Is there a checkpoint for a task that uses one, and is what ``resume`` is for a training?
 
         Raises:
-            UserError: there is none.
+            UserError: there is none, or the task does not train.
         """
-        if "checkpoint" in parameters(self.config["task"], "task"):
+        wanted = parameters(self.config["task"], "task")
+        if self.config["resume"] is not None and "keeper" not in wanted:
+            raise UserError(
+                f"resume goes on with a training, which task={self.task_name} is not; possible: "
+                "task=train, or checkpoint= instead of resume= to use what the training has learnt"
+            )
+        if "checkpoint" in wanted:
             needed(self.checkpoint, self.task_name)
 
     @cached_property

@@ -252,6 +252,7 @@ class Experiment:
         if self._resumed is not None:
             try:
                 state.restore(self._resumed.arrays, self._resumed.words["training"])
+                state.check_epoch(len(self.dataset.train), self.fit.keywords["batch_size"])
             except ValueError as error:
                 raise UserError(f"resume={self.config['resume']}: {error}") from error
         return state

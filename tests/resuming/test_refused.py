@@ -12,7 +12,9 @@ import pytest
 from convexp.checkpoints import Checkpoint
 from tests.resuming.runs import (
     RUN,
+    STEPS,
     Found,
+    checkpoint_of,
     here,
     in_folder,
     refused,
@@ -106,6 +108,36 @@ def test_a_training_goes_on_with_what_it_was_of(
     assert said.startswith(f"resume={file}: {sentence}")
     (found,) = in_folder(folder)
     assert found.tags == before.tags
+
+
+@pytest.mark.parametrize(
+    ("change", "now"),
+    [
+        ("trainer.batch_size=19", "60 images in batches of 19"),
+        ("trainer.batch_size=10", "60 images in batches of 10"),
+        ("+dataset.num_train=50", "50 images in batches of 20"),
+    ],
+)
+def test_an_epoch_goes_on_with_the_batches_that_it_began_with(
+    tmp_path: Path, change: str, now: str
+) -> None:
+    here(tmp_path, *RUN, "trainer.max_steps=4")
+    (before,) = in_folder(tmp_path)
+    said = refused(tmp_path, "resume=latest", "trainer.max_steps=null", change)
+    assert said == (
+        f"resume={checkpoint_of(tmp_path)}: it broke off within an epoch of 60 images in batches "
+        f"of 20, which cannot go on with {now}; the training images and trainer.batch_size must "
+        "stay"
+    )
+    (found,) = in_folder(tmp_path)
+    assert found == before
+
+
+def test_between_two_epochs_batches_may_change(copy: tuple[Path, Found]) -> None:
+    folder, before = copy
+    here(folder, "resume=latest", "trainer.batch_size=30", "trainer.epochs=9")
+    (found,) = (run for run in in_folder(folder) if run.id != before.id)
+    assert [step for step, _ in found.metrics["train/loss"]] == list(range(1, STEPS + 3))
 
 
 def test_one_training_is_resumed_and_not_used_at_a_time(copy: tuple[Path, Found]) -> None:

@@ -29,6 +29,7 @@ FLOORS = [
     {"bench"},
     {"tasks", "course", "provenance", "new_backend", "pytest_plugin", "inference", "onnx_export"},
     {"auto", "sweeps"},
+    {"resuming"},
     {"experiment"},
     {"run", "commands"},
     {"__main__"},

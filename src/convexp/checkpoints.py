@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -52,8 +52,8 @@ class Checkpoint:
 
     Args:
         arrays: by name, as the module says.
-        words: what JSON can hold, with ``config``, ``run_id``, ``class_names`` and ``training``
-            (`convexp.training.TrainingState.words`).
+        words: what JSON can hold, with ``config``, ``run_id``, ``tags``, ``class_names`` and
+            ``training`` (`convexp.training.TrainingState.words`).
     """
 
     arrays: Mapping[str, Array]
@@ -61,8 +61,13 @@ class Checkpoint:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The resolved configuration of the run."""
+        """The resolved configuration of the run, as it was given."""
         return dict(self.words["config"])
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The words by which the run is found; none in the file of an earlier convexp."""
+        return dict(self.words.get("tags", {}))
 
     @property
     def run_id(self) -> str | None:
@@ -220,7 +225,8 @@ class Keeper:
     Args:
         folder: where to, under the id of the run; None keeps none.
         minutes: at least between two of them, but for the first and the last.
-        config: the resolved configuration of the run.
+        config: the resolved configuration of the run, as it was given.
+        tags: the words by which the run is found.
         class_names: of the data set.
         normalization: of the data set.
 
@@ -234,16 +240,23 @@ class Keeper:
         folder: str | None,
         minutes: NonNegativeFloat,
         config: Mapping[str, Any],
+        tags: Mapping[str, str],
         class_names: tuple[str, ...],
         normalization: Normalization,
     ) -> None:
         self.folder = None if folder is None else Path(folder)
         self.seconds = 60 * minutes
         self.history: History = defaultdict(list)
-        self._words = {"config": dict(config), "class_names": list(class_names)}
+        self._words = {
+            "config": dict(config),
+            "tags": dict(tags),
+            "class_names": list(class_names),
+        }
         mean, std = normalization.mean, normalization.std
         self._normalization = {"normalization/mean": mean, "normalization/std": std}
         self._run_id: str | None = None
+        self._before: str | None = None
+        self._changed: Sequence[str] = ()
         self._written = float("-inf")
         self._stem = f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{secrets.token_hex(4)}"
 
@@ -252,11 +265,29 @@ class Keeper:
         """The file; None if none is kept."""
         return None if self.folder is None else of_run(self._stem, self.folder)
 
-    def go_on(self, checkpoint: Checkpoint) -> None:
-        """Have the history of another, whose run goes on, up to where it does."""
+    def go_on(self, checkpoint: Checkpoint, changed: Sequence[str] = ()) -> None:
+        """Have the history of a checkpoint, whose training goes on, up to where it does.
+
+        Args:
+            checkpoint: it.
+            changed: the keys for whose new values it goes on as another run.
+        """
+        self._before, self._changed = checkpoint.run_id, changed
         for name, points in part(checkpoint.arrays, "history").items():
             known = [(int(step), float(value)) for step, value in points]
             self.history[name] = [point for point in known if point[0] <= checkpoint.step]
+
+    @property
+    def where(self) -> str:
+        """In which run the training goes on, in words for the terminal."""
+        if self._run_id is None:
+            return "unrecorded"
+        if self._changed:
+            more = " and more" if len(self._changed) > 3 else ""
+            return f"as a new run, for another {', '.join(self._changed[:3])}{more}"
+        if self._run_id != self._before:
+            return f"as a new run: the store has no run {self._before}"
+        return "in the same run"
 
     def begin(self, run_id: str | None) -> None:
         """Write under the id of a run; None leaves a name made of the time."""

@@ -22,6 +22,7 @@ from convexp.ops.timing import Clock, timed
 from convexp.plugins import AUTO, Selection, select
 from convexp.plugins.guard import guarded
 from convexp.plugins.shadow import Shadow
+from convexp.resuming import Course, course
 from convexp.training import Loss, TrainingState
 
 if TYPE_CHECKING:
@@ -55,8 +56,14 @@ class Experiment:
     WITH_NETWORK = ("model", "state", "classifier")
     """Those that have a network."""
 
-    def __init__(self, config: dict[str, Any]) -> None:
-        self.config = config
+    def __init__(self, config: dict[str, Any], given: dict[str, Any] | None = None) -> None:
+        """From a resolved configuration.
+
+        Args:
+            config: what is built.
+            given: the same as it was given, where a job's share of the processors is added.
+        """
+        self.config, self.given = config, given or config
         # Weights and batches come from two generators, so that two backends, or two optimizers,
         # start from the same weights and see the same batches.
         self.weights, self.batches = np.random.default_rng(config["seed"]).spawn(2)
@@ -136,10 +143,14 @@ class Experiment:
         return Checkpoint.load(find(str(name), self.config["checkpoints"].get("folder")))
 
     @property
-    def resumed_run(self) -> str | None:
-        """The id of the run that goes on; None of one that begins."""
-        going_on = self.config["resume"] is not None and self.checkpoint is not None
-        return self.checkpoint.run_id if going_on and self.checkpoint is not None else None
+    def _resumed(self) -> Checkpoint | None:
+        """What the run goes on from; None of one that begins."""
+        return None if self.config["resume"] is None else self.checkpoint
+
+    @cached_property
+    def course(self) -> Course:
+        """In which run it is recorded."""
+        return course(self.given, self._resumed)
 
     @cached_property
     def model(self) -> Network:
@@ -198,11 +209,17 @@ class Experiment:
             UserError: there is none, or one that the task would not use.
         """
         wanted, name = set(parameters(self.config["task"], "task")), self.task_name
+        trains = "keeper" in wanted
+        if self.config["resume"] is not None and not trains:
+            raise UserError(
+                f"resume goes on with a training, which task={name} is not; possible: "
+                "task=train, or checkpoint= instead of resume= to use what the training has learnt"
+            )
         if "checkpoint" in wanted:
             needed(self.checkpoint, name)
         # What keeps checkpoints trains, and that from the beginning.
         elif self.config["checkpoint"] is not None and (
-            "keeper" in wanted or not wanted.intersection(self.WITH_NETWORK)
+            trains or not wanted.intersection(self.WITH_NETWORK)
         ):
             raise UserError(
                 f"task={name} does not use the network that checkpoint= names: task=evaluate, "
@@ -247,9 +264,10 @@ class Experiment:
         optimizer = build(self.config["optimizer"], "optimizer", ops=self.ops)
         average = build(self.config["average"], "average")
         state = TrainingState(self.model, optimizer, average, self.batches)
-        if self.config["resume"] is not None and self.checkpoint is not None:
+        if self._resumed is not None:
             try:
-                state.restore(self.checkpoint.arrays, self.checkpoint.words["training"])
+                state.restore(self._resumed.arrays, self._resumed.words["training"])
+                state.check_epoch(len(self.dataset.train), self.fit.keywords["batch_size"])
             except ValueError as error:
                 raise UserError(f"resume={self.config['resume']}: {error}") from error
         return state
@@ -281,10 +299,11 @@ class Experiment:
             Keeper,
             node,
             "checkpoints",
-            config=self.config,
+            config=self.given,
+            tags=self.course.tags,
             class_names=data.class_names,
             normalization=data.normalization,
         )()
-        if self.config["resume"] is not None and self.checkpoint is not None:
-            keeper.go_on(self.checkpoint)
+        if self._resumed is not None:
+            keeper.go_on(self._resumed, self.course.changed)
         return keeper

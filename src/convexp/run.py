@@ -14,15 +14,14 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import NonNegativeInt
 
 from convexp import provenance
-from convexp.checkpoints import Checkpoint, find
 from convexp.config import LATER, bind, build, check, parameters
 from convexp.errors import UserError, choices
 from convexp.experiment import Experiment
 from convexp.memory import reuse_memory
 from convexp.models import Network
-from convexp.sweeps.doing import CONFIG_HASH, OBJECTIVE, do
+from convexp.resuming import continued
+from convexp.sweeps.doing import OBJECTIVE, do
 from convexp.sweeps.job import Job
-from convexp.sweeps.names import config_hash
 from convexp.threads import one_pool
 from convexp.tracking import Store, recorded_run
 
@@ -46,9 +45,6 @@ AXES = (
     "sweep",
 )
 """The keys of ``conf/config.yaml``."""
-
-OVERLAYS = ("experiment", "debug", "sweep")
-"""The groups that change what stands under other keys."""
 
 
 def run(cfg: DictConfig, job: Job | None = None, overrides: Sequence[str] = ()) -> float | None:
@@ -80,15 +76,15 @@ def run(cfg: DictConfig, job: Job | None = None, overrides: Sequence[str] = ()) 
 
 def carry_out(config: dict[str, Any], job: Job | None = None) -> float | None:
     """`run`, of plain values."""
-    found_by = {CONFIG_HASH: config_hash(config)}
+    given, found_by = config, {}
     name = parent = None
     if job is not None:
-        config = job.alloted(config)
-        found_by |= job.tags
+        config, found_by = job.alloted(config), job.tags
         name, parent = job.name, job.sweep.parent
     store: Store = build(config["tracking"], "tracking")
-    experiment = Experiment(config)
+    experiment = Experiment(config, given)
     experiment.check_checkpoint()
+    found_by = {**experiment.course.tags, **found_by}
     needed = [name for name in parameters(config["task"], "task") if name in Experiment.PARTS]
     parts = {name: getattr(experiment, name) for name in needed}
     task = bind(config["task"], "task", tracker=LATER, **parts)
@@ -102,7 +98,7 @@ def carry_out(config: dict[str, Any], job: Job | None = None) -> float | None:
             dataset=parts.get("dataset"),
             name=name,
             parent=parent,
-            resume=experiment.resumed_run,
+            resume=experiment.course.run_id,
         ) as tracker:
             if experiment.decisions is not None:
                 experiment.decisions.record(tracker)
@@ -139,44 +135,3 @@ def resolve(cfg: DictConfig) -> dict[str, Any]:
             raise UserError(f"there is no key '{key}'; {choices(key, AXES)}")
     check(config["seed"], NonNegativeInt, "seed")
     return config
-
-
-def continued(config: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """The configuration of a run that goes on from a checkpoint, or uses one.
-
-    It is that of the checkpoint, changed where the command line says so; where that takes an
-    overlay, it is the command line's as it stands.
-
-    Args:
-        config: as the command line has it; given back where it names no checkpoint.
-        overrides: what stood on the command line.
-
-    Raises:
-        UserError: there is no such checkpoint, or two are named.
-    """
-    resume, checkpoint = config["resume"], config["checkpoint"]
-    if resume is None and checkpoint is None:
-        return config
-    if resume is not None and checkpoint is not None:
-        raise UserError("resume goes on with a training, checkpoint uses one: name one of the two")
-    path = find(str(resume or checkpoint), config["checkpoints"].get("folder"))
-    named = {"resume": None, "checkpoint": None, "resume" if resume else "checkpoint": str(path)}
-    given = [override.lstrip("+~").partition("=")[0].partition("@")[0] for override in overrides]
-    if any(key in OVERLAYS for key in given):
-        return config | named
-    merged = {**config, **Checkpoint.load(path).config}
-    for key in given:
-        _take(key.replace("/", ".").split("."), config, merged)
-    return merged | named
-
-
-def _take(keys: Sequence[str], source: Mapping[str, Any], target: dict[str, Any]) -> None:
-    """Make what stands under dotted keys in a mapping the same as in another, also its absence."""
-    first, *rest = keys
-    if first not in source:
-        target.pop(first, None)
-    elif rest and isinstance(source[first], Mapping) and isinstance(target.get(first), Mapping):
-        target[first] = dict(target[first])
-        _take(rest, source[first], target[first])
-    else:
-        target[first] = source[first]

@@ -60,15 +60,27 @@ def config_hash(config: Mapping[str, Any]) -> str:
 
     Two runs with one hash compute the same, but for the code that computes it.
     """
-    return _hash(_computed(config))
+    return _hash(computed(config))
 
 
 def sweep_hash(config: Mapping[str, Any], swept: Collection[str]) -> str:
     """A sweep in 16 hex digits: what its jobs share, and what they are swept over, in its order."""
-    return _hash([_computed(config), list(swept)])
+    return _hash([computed(config), list(swept)])
 
 
-def _computed(config: Mapping[str, Any]) -> dict[str, Any]:
+def continued_hash(before: str, config: Mapping[str, Any], step: int) -> str:
+    """A training that went on by another configuration: no run of its own has this hash.
+
+    Args:
+        before: the hash of what was computed until then.
+        config: what is computed from then on.
+        step: after which it went on.
+    """
+    return _hash([before, computed(config), step])
+
+
+def computed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a configuration says what a run computes."""
     return {key: _in_order(node) for key, node in config.items() if key not in UNRELATED}
 
 

@@ -107,7 +107,9 @@ def train(
     record_network(model, tracker)
     with Progress(epochs, steps, done=state.step, quiet=tracker.job is not None) as progress:
         if state.begun:
-            progress.say(f"going on after step {state.step}, {state.seconds / 60:.1f} minutes in")
+            minutes = f"{state.seconds / 60:.1f} minutes in"
+            progress.say(f"going on after step {state.step}, {minutes}, {keeper.where}")
+            keeper.keep(state)  # under the id of this run, though it may have no step left to make
         try:
             for step, metrics in training:
                 compared = [] if shadow is None else shadow.take()

@@ -49,6 +49,8 @@ class TrainingState:
         step: updates made.
         epoch: epochs completed.
         within: steps made of the epoch under way.
+        of_epoch: the number of training images and the batch size of the epoch under way; empty
+            where none has begun, or where an earlier convexp has kept it.
         rate: the learning rate of the last step; before the first, the optimizer's.
         last_accuracy: of the validation at the end of the last epoch; -1 before the first.
         best_accuracy: the best of those, whether its weights were kept or not; -1 before the first.
@@ -70,6 +72,7 @@ class TrainingState:
     step: int = field(init=False, default=0)
     epoch: int = field(init=False, default=0)
     within: int = field(init=False, default=0)
+    of_epoch: dict[str, int] = field(init=False, default_factory=dict)
     rate: float = field(init=False)
     last_accuracy: float = field(init=False, default=-1.0)
     best_accuracy: float = field(init=False, default=-1.0)
@@ -99,13 +102,30 @@ class TrainingState:
         """What the training would end with now."""
         return self.broken_off or self.kept
 
-    def order_epoch(self, num_images: int) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
+    def order_epoch(
+        self, num_images: int, batch_size: int
+    ) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
         """The order of the images in the epoch under way, the same whenever it is asked for."""
         if self.within:
             self.rng.bit_generator.state = self._at_epoch
         else:
             self._at_epoch = self.rng.bit_generator.state
+        self.of_epoch = {"images": num_images, "batch_size": batch_size}
         return self.rng.permutation(num_images)
+
+    def check_epoch(self, num_images: int, batch_size: int) -> None:
+        """Can the epoch under way go on with these images and batches?
+
+        Raises:
+            ValueError: it would see some images twice, or not at all.
+        """
+        now = {"images": num_images, "batch_size": batch_size}
+        if self.within and self.of_epoch and self.of_epoch != now:
+            raise ValueError(
+                f"it broke off within an epoch of {self.of_epoch['images']} images in batches of "
+                f"{self.of_epoch['batch_size']}, which cannot go on with {num_images} images in "
+                f"batches of {batch_size}; the training images and trainer.batch_size must stay"
+            )
 
     def end_epoch(self) -> None:
         """Count the epoch under way as completed."""
@@ -130,6 +150,7 @@ class TrainingState:
         return {
             **{name: getattr(self, name) for name in COUNTS},
             "kept_accuracy": self.kept.accuracy,
+            "of_epoch": self.of_epoch,
             "rng": rng,
             "layers": {n: rng.bit_generator.state for n, rng in self.model.generators.items()},
         }
@@ -151,6 +172,7 @@ class TrainingState:
         self.kept, self.broken_off = Outcome(weights, words["kept_accuracy"]), None
         for name in COUNTS:
             setattr(self, name, words[name])
+        self.of_epoch = dict(words.get("of_epoch", {}))
         self.rng.bit_generator.state = self._at_epoch = words["rng"]
         for name, rng in self.model.generators.items():
             if name not in words["layers"]:

@@ -40,7 +40,7 @@ def steps(
     """The steps of the epoch under way that are still to be made; arguments as `fit`'s."""
     each = num_steps(dataset, batch_size)
     first, done = state.within, state.epoch
-    order = state.order_epoch(len(dataset.train))
+    order = state.order_epoch(len(dataset.train), batch_size)
     stream = batches(
         dataset,
         dataset.train,

@@ -1,0 +1,137 @@
+"""Going on from a checkpoint: by which configuration, and in which run.
+
+A run has one configuration. Where that of a training that goes on is another than its
+checkpoint's, a new run begins, which says what it continues.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from convexp.checkpoints import Checkpoint, find
+from convexp.config import TARGET
+from convexp.errors import UserError
+from convexp.sweeps.doing import CONFIG_HASH
+from convexp.sweeps.names import computed, config_hash, continued_hash
+
+OVERLAYS = ("experiment", "debug", "sweep")
+"""The groups that change what stands under other keys."""
+
+CONTINUES = "convexp.continues"
+CONTINUES_STEP = "convexp.continues.step"
+"""The tags of a run that goes on from another's checkpoint: whose, and after which step."""
+
+INDIFFERENT = {
+    "trainer.max_steps",
+    "trainer.max_minutes",
+    "trainer.patience",
+    "trainer.loader_threads",
+    "backend.num_threads",
+    "dataset.root",
+    "checkpoint",
+}
+"""The keys that make a training no other one: how far it goes, how fast, where its images lie, and
+what its first weights were taken from."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """In which run a training is recorded.
+
+    Args:
+        tags: the words by which that run is found: what it computes, and what it continues.
+        run_id: of the run that goes on; None where one begins.
+        changed: the keys whose values are others than those of the run whose training goes on.
+    """
+
+    tags: Mapping[str, str]
+    run_id: str | None = None
+    changed: tuple[str, ...] = ()
+
+
+def course(config: Mapping[str, Any], checkpoint: Checkpoint | None) -> Course:
+    """In which run a training is to be recorded.
+
+    Args:
+        config: its resolved configuration, as it was given.
+        checkpoint: what the training goes on from; None where it begins.
+
+    Raises:
+        UserError: another seed than the checkpoint's.
+    """
+    if checkpoint is None:
+        return Course({CONFIG_HASH: config_hash(config)})
+    before = checkpoint.tags or {CONFIG_HASH: config_hash(checkpoint.config)}
+    old, new = (
+        json.loads(json.dumps(computed(c), default=str)) for c in (checkpoint.config, config)
+    )
+    changed = tuple(sorted(_differing(old, new)))
+    if not changed:
+        return Course(before, checkpoint.run_id)
+    if "seed" in changed:
+        raise UserError(
+            f"seed = {config['seed']} would have no effect on a training that goes on, whose "
+            f"generators come from the checkpoint: seed = {checkpoint.config['seed']} stays, or "
+            "a new training begins without resume"
+        )
+    of = {} if checkpoint.run_id is None else {CONTINUES: checkpoint.run_id}
+    tags = {
+        CONFIG_HASH: continued_hash(before[CONFIG_HASH], config, checkpoint.step),
+        **of,
+        CONTINUES_STEP: str(checkpoint.step),
+    }
+    return Course(tags, None, changed)
+
+
+def _differing(old: Any, new: Any, name: str = "") -> Iterator[str]:
+    """The dotted keys of what differs and matters; of two targets that are not one, their node."""
+    mappings = isinstance(old, Mapping) and isinstance(new, Mapping)
+    if mappings and old.get(TARGET) == new.get(TARGET):
+        for key in old.keys() | new.keys():
+            yield from _differing(old.get(key), new.get(key), f"{name}.{key}" if name else key)
+    elif old != new and name not in INDIFFERENT:
+        yield name
+
+
+def continued(config: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """The configuration of a run that goes on from a checkpoint, or uses one.
+
+    It is that of the checkpoint, changed where the command line says so; where that takes an
+    overlay, it is the command line's as it stands.
+
+    Args:
+        config: as the command line has it; given back where it names no checkpoint.
+        overrides: what stood on the command line.
+
+    Raises:
+        UserError: there is no such checkpoint, or two are named.
+    """
+    resume, checkpoint = config["resume"], config["checkpoint"]
+    if resume is None and checkpoint is None:
+        return config
+    if resume is not None and checkpoint is not None:
+        raise UserError("resume goes on with a training, checkpoint uses one: name one of the two")
+    path = find(str(resume or checkpoint), config["checkpoints"].get("folder"))
+    named = {"resume": None, "checkpoint": None, "resume" if resume else "checkpoint": str(path)}
+    given = [override.lstrip("+~").partition("=")[0].partition("@")[0] for override in overrides]
+    if any(key in OVERLAYS for key in given):
+        return config | named
+    merged = {**config, **Checkpoint.load(path).config}
+    for key in given:
+        _take(key.replace("/", ".").split("."), config, merged)
+    return merged | named
+
+
+def _take(keys: Sequence[str], source: Mapping[str, Any], target: dict[str, Any]) -> None:
+    """Make what stands under dotted keys in a mapping the same as in another, also its absence."""
+    first, *rest = keys
+    if first not in source:
+        target.pop(first, None)
+    elif rest and isinstance(source[first], Mapping) and isinstance(target.get(first), Mapping):
+        target[first] = dict(target[first])
+        _take(rest, source[first], target[first])
+    else:
+        target[first] = source[first]

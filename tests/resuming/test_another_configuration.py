@@ -1,0 +1,114 @@
+"""A training that goes on by another configuration is a new run, and the old one stays."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from convexp.sweeps.names import config_hash
+from convexp.training import DivergedError
+from tests.resuming.runs import EACH_STEP, RUN, STEPS, Found, here, in_folder, refused
+
+HASH = "convexp.config_hash"
+
+
+def pair(folder: Path, before: Found) -> Found:
+    """The run that continues another, which is as it was."""
+    old, new = in_folder(folder)
+    if old.id != before.id:
+        old, new = new, old
+    assert old == before._replace(files=old.files)
+    for file in ("config.yaml", "weights.npz"):
+        assert (old.files / file).read_bytes() == (before.files / file).read_bytes()
+    assert new.tags["convexp.continues"] == before.id
+    # No run of its own has this hash, neither of the one configuration nor of the other.
+    fresh = {config_hash(before.config()), config_hash(new.config()), before.tags[HASH]}
+    assert new.tags[HASH] not in fresh
+    assert (folder / "checkpoints" / f"{new.id}.npz").is_file()
+    return new
+
+
+def test_other_values(copy: tuple[Path, Found], capsys: pytest.CaptureFixture[str]) -> None:
+    folder, before = copy
+    # The command line, which names no optimizer, speaks of the default one; hence the plus.
+    changes = ["trainer.epochs=10", "loss.label_smoothing=0", "+optimizer.momentum=0.5"]
+    here(folder, "resume=latest", *changes)
+    found = pair(folder, before)
+    assert found.status == "FINISHED"
+    assert found.tags["convexp.continues.step"] == str(STEPS)
+    assert "convexp.resumed" not in found.tags
+    params = json.loads((found.files / "run.json").read_text())["params"]
+    assert (params["trainer.epochs"], params["optimizer.momentum"]) == ("10", "0.5")
+    assert [step for step, _ in found.metrics["train/loss"]] == list(range(1, 31))
+    assert [value for _, value in found.metrics["epoch"]] == list(range(11))
+    assert found.metrics["train/loss"][:STEPS] == before.metrics["train/loss"]
+    # What holds now is kept; the rest is what it was.
+    assert found.config()["trainer"] == before.config()["trainer"] | {"epochs": 10}
+    assert found.config()["loss"]["label_smoothing"] == 0
+    assert found.config()["optimizer"] == before.config()["optimizer"] | {"momentum": 0.5}
+    assert found.config()["model"] == before.config()["model"]
+    with np.load(folder / "checkpoints" / f"{found.id}.npz") as file:
+        kept = json.loads(str(file["words"]))
+    assert kept["config"]["trainer"]["epochs"] == 10
+    said = capsys.readouterr().out
+    words = "as a new run, for another loss.label_smoothing, optimizer.momentum, trainer.epochs"
+    assert re.search(rf"^going on after step {STEPS}, \S+ minutes in, {words}$", said, re.M)
+
+
+def test_another_backend(copy: tuple[Path, Found]) -> None:
+    folder, before = copy
+    here(folder, "resume=latest", "backend=naive")
+    found = pair(folder, before)
+    assert found.tags["backend"] == "naive"
+    assert found.curves() == before.curves()
+    assert found.config()["model"] == before.config()["model"]
+
+
+def test_what_continues_a_run_goes_on_itself(copy: tuple[Path, Found]) -> None:
+    """With the hash and the origin that it began with, also in a store that does not know it."""
+    folder, before = copy
+    here(folder, "resume=latest", "trainer.epochs=10", "trainer.max_steps=26")
+    found = pair(folder, before)
+    here(folder, f"resume={found.id}", "trainer.max_steps=null")
+    again = pair(folder, before)
+    assert (again.id, again.tags["convexp.resumed"]) == (found.id, "1")
+    here(folder, f"resume={found.id}", f"tracking.folder={folder}/elsewhere")
+    (there,) = in_folder(folder, "elsewhere")
+    for run in (again, there):
+        for tag in (HASH, "convexp.continues", "convexp.continues.step"):
+            assert run.tags[tag] == found.tags[tag]
+        assert [step for step, _ in run.metrics["train/loss"]] == list(range(1, 31))
+
+
+def test_a_training_that_diverged_goes_on_from_its_last_good_step(tmp_path: Path) -> None:
+    words = [
+        *RUN,
+        EACH_STEP,
+        "optimizer=sgd",
+        "average=none",
+        "schedule=step",
+        "schedule.factor=1e45",
+    ]
+    with pytest.raises(DivergedError):
+        here(tmp_path, *words, "schedule.milestones=[3]")
+    (before,) = in_folder(tmp_path)
+    assert before.status == "FAILED"
+    here(tmp_path, "resume=latest", "+schedule.factor=0.1")
+    found = pair(tmp_path, before)
+    assert found.status == "FINISHED"
+    assert "convexp.error" not in found.tags
+    assert [step for step, _ in found.metrics["train/loss"]] == list(range(1, STEPS + 1))
+
+
+def test_another_seed_would_have_no_effect(copy: tuple[Path, Found]) -> None:
+    folder, before = copy
+    assert refused(folder, "resume=latest", "seed=5") == (
+        "seed = 5 would have no effect on a training that goes on, whose generators come from the "
+        "checkpoint: seed = 231 stays, or a new training begins without resume"
+    )
+    (found,) = in_folder(folder)
+    assert found.tags == before.tags

@@ -9,7 +9,7 @@ import pytest
 
 from convexp.checkpoints import Checkpoint
 from convexp.training import DivergedError
-from tests.test_resuming import STEPS, Found, here, in_folder
+from tests.resuming.runs import STEPS, Found, here, in_folder
 
 RUN = [
     "dataset=synthetic",

@@ -49,6 +49,11 @@ def assert_same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> Non
         np.testing.assert_array_equal(array, other[name], err_msg=name)
 
 
+def continued(folder: Path) -> list[Found]:
+    """The runs that have gone on by another configuration than that of the run before."""
+    return [run for run in in_folder(folder) if "convexp.continues" in run.tags]
+
+
 @pytest.mark.parametrize("every", ["checkpoints.minutes=9", "checkpoints.minutes=0"])
 @pytest.mark.parametrize("policy", ["stop", "fail"])
 def test_a_training_that_diverged_leaves_the_network_that_it_reports(
@@ -80,7 +85,7 @@ def test_a_training_that_diverged_goes_on_from_its_last_good_step(
     )
     here(tmp_path, *RUN, *DIVERGES, every, "trainer.on_divergence=stop")
     here(tmp_path, "resume=latest", "+schedule.factor=0.1")
-    (whole,), (run,) = in_folder(tmp_path / "whole"), in_folder(tmp_path)
+    (whole,), (run,) = in_folder(tmp_path / "whole"), continued(tmp_path)
     assert [step for step, _ in run.metrics["train/loss"]] == list(range(1, STEPS + 1))
     assert_same(run.weights(), whole.weights())
     assert_same(used(checkpoint(tmp_path, run)), whole.weights())
@@ -95,11 +100,11 @@ def test_the_last_weights_are_reported_and_kept_where_no_step_is_left(tmp_path: 
     accuracies = [value for _, value in run.metrics["val/accuracy"][1:]]
     assert best == max(accuracies) > accuracies[-1]
     assert here(tmp_path, "resume=latest", "trainer.keep=last") == accuracies[-1]
-    (run,) = in_folder(tmp_path)
+    (run,) = continued(tmp_path)
     assert_same(run.weights(), last.weights())
     assert_same(used(checkpoint(tmp_path, run)), last.weights())
     # The best of them all are gone.
     again = here(tmp_path, "resume=latest", "trainer.keep=best", "trainer.epochs=9")
-    (run,) = in_folder(tmp_path)
+    (run,) = (later for later in continued(tmp_path) if later.id != run.id)
     assert again == max(value for _, value in run.metrics["val/accuracy"][-2:])
     assert run.metrics["best/val_accuracy"][-1][1] == again

@@ -173,6 +173,15 @@ def test_the_tracking_uri_of_the_environment_is_respected(tmp_path: Path) -> Non
         (["optimizer.learning_rate=-1"], "optimizer.learning_rate = -1: input should be greater"),
         (["model.filter_size=8"], "model: filter_size 8 is larger than the images of 6x9"),
         (["dataset.num_train=0"], "dataset.num_train = 0: input should be greater than 0"),
+        (
+            ["trainer.patience=3", "dataset.num_val=0"],
+            "trainer.patience needs validation images; dataset.num_val = 0",
+        ),
+        (
+            ["augment=cutout", "augment.cutout=17"],
+            "augment: cutout = 17 blanks images of 6 x 9 pixels whole, wherever the square lies; "
+            "it must be at most 16",
+        ),
         (["trainer.warmup_epochs=2"], "trainer.warmup_epochs = 2 must be less than trainer.epochs"),
         (
             ["model.init=lsuv", "dataset.num_train=1"],

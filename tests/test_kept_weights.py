@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -108,3 +110,24 @@ def test_the_last_weights_are_reported_and_kept_where_no_step_is_left(tmp_path: 
     (run,) = (later for later in continued(tmp_path) if later.id != run.id)
     assert again == max(value for _, value in run.metrics["val/accuracy"][-2:])
     assert run.metrics["best/val_accuracy"][-1][1] == again
+
+
+def test_a_training_that_was_over_has_a_checkpoint_under_its_new_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here(tmp_path, *RUN)
+    (run,) = in_folder(tmp_path)
+    weights = run.weights()
+    (first,) = (tmp_path / "checkpoints").iterdir()
+    capsys.readouterr()
+    here(tmp_path, f"resume={first}", store="none")
+    (second,) = {*(tmp_path / "checkpoints").iterdir()} - {first}
+    (line,) = re.findall(r"^checkpoint +(\S+)$", capsys.readouterr().out, re.M)
+    assert line == str(second)
+    shutil.rmtree(tmp_path / "records")
+    here(tmp_path, f"resume={first}")
+    (begun,) = in_folder(tmp_path)
+    assert begun.id != run.id
+    assert begun.tags["convexp.checkpoint"] == str(checkpoint(tmp_path, begun))
+    for file in (second, checkpoint(tmp_path, begun)):
+        assert_same(used(file), weights)

@@ -289,6 +289,12 @@ class Experiment:
                 f"trainer.warmup_epochs = {warmup:g} must be less than trainer.epochs = {epochs}: "
                 "the schedule follows the warm-up"
             )
+        if loop.keywords["patience"] is not None and not len(self.dataset.val):
+            raise UserError("trainer.patience needs validation images; dataset.num_val = 0")
+        try:
+            loop.keywords["augmentation"].check_images(*self.dataset.input_shape[1:])
+        except ValueError as error:
+            raise UserError(f"augment: {error}") from error
         return loop
 
     @cached_property

@@ -167,6 +167,29 @@ def test_cutout_blanks_a_square_around_any_pixel(dtype: type, side: int) -> None
         assert min(seen.count(square) for square in set(seen)) > 15
 
 
+@pytest.mark.parametrize("shape", [(3, 5), (5, 3), (8, 8), (1, 4)])
+def test_a_square_that_leaves_nothing_of_any_image_is_refused(shape: tuple[int, int]) -> None:
+    refused = []
+    for side in range(20):
+        try:
+            Augmentation(**OFF | {"cutout": side}).check_images(*shape)
+        except ValueError:
+            refused.append(side)
+        left = changed(images(600, shape=(1, *shape)), cutout=side).x.any()
+        assert left == (side not in refused), side
+    assert refused == list(range(2 * max(shape) - 1, 20))
+
+
+def test_no_digit_is_blank_by_the_default() -> None:
+    node = OmegaConf.load(str(files("convexp.conf") / "augment" / "cutout.yaml"))
+    x = images(600, shape=(1, 8, 8))
+    found = build(OmegaConf.to_container(node), "augment").apply(  # type: ignore[arg-type]
+        x, labels(600), np.arange(600), seed=0, epoch=0, batch=0
+    )
+    blank = (found.x == 0).mean(axis=(1, 2, 3))
+    assert 0 < blank.min() < blank.max() == 1 / 4
+
+
 # ------------------------------------------------------------------- mixup
 
 

@@ -90,6 +90,19 @@ class Augmentation:
             if value not in get_args(kind):
                 raise ValueError(f"{name} = '{value}'; possible: {', '.join(get_args(kind))}")
 
+    def check_images(self, height: int, width: int) -> None:
+        """Is something left of images of this size?
+
+        Raises:
+            ValueError: the square covers them wherever its centre is.
+        """
+        most = 2 * max(height, width) - 2
+        if self.cutout > most:
+            raise ValueError(
+                f"cutout = {self.cutout} blanks images of {height} x {width} pixels whole, "
+                f"wherever the square lies; it must be at most {most}, and half the side is usual"
+            )
+
     def apply(
         self,
         x: Array,

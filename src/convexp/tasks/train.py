@@ -127,8 +127,8 @@ def train(
                 over = state.stopped is not None or state.epoch == epochs
                 keeper.keep(state, now="epoch" in metrics and over)
         except DivergedError as error:
-            keeper.keep_outcome(state)
             tracker.tags({"convexp.diverged": error.where})
+            keeper.keep_outcome(state)
             if error.fatal:
                 tracker.artifact("weights.npz", as_npz(model.snapshot()))
                 raise

@@ -132,9 +132,10 @@ def class_visualizations(
     Section 2 of the paper: from what the normalization maps to 0 (the mean image, the mean colour
     of each channel, or black where nothing is subtracted) and noise of one grey value, which breaks
     ties, each step adds a multiple of the gradient of the class's score and decays the image
-    towards where it began. The gradient is divided by its own root mean square, so that the same learning rate
-    suits networks whose scores differ in size; jitter and blur keep out the high frequencies that
-    please a network and nobody's eye. Values stay within those of an image, 0..255.
+    towards where it began. The gradient is divided by its own root mean square, so that the same
+    learning rate suits networks whose scores differ in size; jitter and blur keep out the high
+    frequencies that please a network and nobody's eye. Values stay within those of an image,
+    0..255.
 
     Args:
         model: the network.

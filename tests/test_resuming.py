@@ -304,8 +304,8 @@ def test_an_interrupted_run_goes_on_and_nobody_else_meanwhile(
 
 def test_a_run_that_was_over_goes_on_with_other_values(copy: tuple[Path, Found]) -> None:
     folder, before = copy
-    # The command line, which names no optimizer, speaks of the default one; hence the plus.
-    changes = ["trainer.epochs=10", "loss.label_smoothing=0", "+optimizer.momentum=0.5"]
+    # The command line, which names no optimizer, speaks of the default one; hence the pluses.
+    changes = ["trainer.epochs=10", "loss.label_smoothing=0", "++optimizer.momentum=0.5"]
     here(folder, "resume=latest", *changes)
     (found,) = in_folder(folder)
     assert (found.id, found.status) == (before.id, "FINISHED")

@@ -159,7 +159,7 @@ def test_the_tracking_uri_of_the_environment_is_respected(tmp_path: Path) -> Non
         (["model.num_filtres=3"], "model has no key 'num_filtres'; did you mean 'num_filters'?"),
         (
             ["resume=latest", "dataset.root=/data"],
-            "dataset has no key 'root'; possible: channels, height, noise, normalization, num_classes",
+            "dataset has no key 'root'; possible: channels, height, noise, normalization, num_cl",
         ),
         (
             ["checkpoint=latest", "dataset.root=/data"],

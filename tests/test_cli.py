@@ -157,6 +157,14 @@ def test_the_tracking_uri_of_the_environment_is_respected(tmp_path: Path) -> Non
     ("arguments", "sentence"),
     [
         (["model.num_filtres=3"], "model has no key 'num_filtres'; did you mean 'num_filters'?"),
+        (
+            ["resume=latest", "dataset.root=/data"],
+            "dataset has no key 'root'; possible: channels, height, noise, normalization, num_cl",
+        ),
+        (
+            ["checkpoint=latest", "dataset.root=/data"],
+            "; a key of the checkpoint's own configuration is set by ++dataset.root=...",
+        ),
         (["+model.foo=3"], "model has no key 'foo'; possible: dtype, filter_size"),
         (["modle=three_layer"], "there is no key 'modle'; did you mean 'model'?"),
         (

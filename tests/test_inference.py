@@ -202,6 +202,31 @@ def test_what_is_no_such_folder_is_one_sentence(tmp_path: Path, tiny: Dataset) -
             Classifier.from_folder(tmp_path)
 
 
+BROKEN = "must be JSON with model, input_shape and class_names"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("network.json", b"{", f"network.json {BROKEN}"),
+        ("network.json", b"[1]", f"network.json {BROKEN}"),
+        ("network.json", b'{"model": {}, "input_shape": [1]}', f"network.json {BROKEN}"),
+        ("network.json", b'{"model": 3, "input_shape": [], "class_names": []}', BROKEN),
+        ("mean.npy", b"", "mean.npy is no array that can be read"),
+        ("std.npy", b"PK", "std.npy is no array that can be read"),
+        ("weights.npz", b"PK", "it is no .npz archive, or the end of one is missing"),
+    ],
+)
+def test_a_broken_folder_is_one_sentence(
+    tmp_path: Path, tiny: Dataset, name: str, content: bytes, reason: str
+) -> None:
+    classifier(tiny).save(tmp_path)
+    (tmp_path / name).write_bytes(content)
+    sentence = rf"^{tmp_path} holds no network that can be read: .*{reason}$"
+    with pytest.raises(UserError, match=sentence):
+        Classifier.from_folder(tmp_path)
+
+
 def test_a_model_of_somebody_s_own_names_who_brings_it(
     tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -62,13 +63,18 @@ def main() -> None:
         hint = "HYDRA_FULL_ERROR=1 shows where"
         sys.exit(f"convexp: {error} ({hint})" if str(error) else 1)
     except (UserError, HydraException, OmegaConfBaseException) as error:
-        sys.exit(f"convexp: {sentence(error)}")
+        sys.exit(f"convexp: {sentence(error, sys.argv[1:])}")
     except KeyboardInterrupt:
         sys.exit("convexp: interrupted")
 
 
-def sentence(error: Exception) -> str:
-    """What was wrong and what is possible, of an error of ours, of Hydra's or of OmegaConf's."""
+def sentence(error: Exception, words: Sequence[str] = ()) -> str:
+    """What was wrong and what is possible, of an error of ours, of Hydra's or of OmegaConf's.
+
+    Args:
+        error: the error.
+        words: of the command line.
+    """
     cause = error.__cause__
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, name = (error.missing_cfg_file or "").rpartition("/")
@@ -77,7 +83,11 @@ def sentence(error: Exception) -> str:
         path, _, key = str(cause.full_key).rpartition(".")
         siblings = [str(sibling) for sibling in cause.parent_node if sibling != "_target_"]
         where = f"{path} has" if path else "there is"
-        return f"{where} no key '{key}'; {choices(key, siblings)}"
+        hint = ""
+        # Hydra knows nothing of the checkpoint's configuration, which may have that key.
+        if any(word.startswith(("checkpoint=", "resume=")) for word in words):
+            hint = f"; a key of the checkpoint's own configuration is set by ++{cause.full_key}=..."
+        return f"{where} no key '{key}'; {choices(key, siblings)}{hint}"
     return " ".join(str(error).split())
 
 

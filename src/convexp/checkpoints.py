@@ -32,7 +32,7 @@ from pydantic import NonNegativeFloat
 
 from convexp.datasets import Dataset, Normalization
 from convexp.errors import UserError
-from convexp.files import write_whole
+from convexp.files import read_npz, write_whole
 from convexp.models import Network
 from convexp.ops.shapes import Array
 from convexp.training.state import TrainingState, check_fit, part, to_go_on, under
@@ -152,17 +152,19 @@ class Checkpoint:
         Raises:
             UserError: it is no checkpoint, or of a later convexp.
         """
+        refused = f"{path} is no checkpoint that can be read: "
         try:
-            # Opened here: NumPy leaves a broken file open.
-            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-                arrays = dict(file)
+            arrays = read_npz(path)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{refused}{getattr(error, 'strerror', None) or error}") from error
+        try:
             words = json.loads(str(arrays.pop("words")))
             version = int(words.pop("format"))
-        except Exception as error:  # a broken archive may raise anything
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-            raise UserError(f"{path} is no checkpoint that can be read: {reason}") from error
-        if version > FORMAT:
-            raise UserError(f"{path} was written by a later convexp than this one")
+            if version > FORMAT:
+                raise UserError(f"{path} was written by a later convexp than this one")
+            dict(words["training"])
+        except (KeyError, ValueError, TypeError, AttributeError) as error:  # of something else
+            raise UserError(f"{refused}it holds no training") from error
         return cls(arrays, words)
 
 

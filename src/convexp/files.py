@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and archives of arrays."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from contextlib import suppress
 from glob import escape
 from pathlib import Path
 from platform import node
+from zipfile import is_zipfile
 
 import numpy as np
 
@@ -58,3 +59,26 @@ def as_npz(arrays: Mapping[str, Array]) -> bytes:
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
+
+
+def read_npz(path: Path) -> dict[str, Array]:
+    """The arrays of an ``.npz`` file; reading runs no code.
+
+    Raises:
+        OSError: it cannot be opened.
+        ValueError: it is no such archive, or a broken one.
+    """
+    # Opened here: NumPy leaves a broken file open.
+    with path.open("rb") as opened:
+        if not is_zipfile(opened):
+            raise ValueError("it is no .npz archive, or the end of one is missing")
+        opened.seek(0)
+        try:
+            with np.load(opened, allow_pickle=False) as file:
+                arrays = dict(file)
+        except Exception as error:  # a broken archive may raise anything
+            raise ValueError(f"an array in it cannot be read ({error})") from error
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):  # but its bytes, of a file that is none of NumPy's
+            raise ValueError(f"'{name}' in it is no array")
+    return arrays

@@ -32,6 +32,7 @@ from convexp.config import TARGET, build
 from convexp.datasets import Normalization, Views
 from convexp.datasets.dataset import Images, Labels
 from convexp.errors import UserError
+from convexp.files import read_npz
 from convexp.models import Network
 from convexp.ops import Ops
 from convexp.ops.shapes import Array, Shape
@@ -167,21 +168,18 @@ class Classifier:
                 backend.
         """
         try:
-            network = json.loads((folder / NETWORK).read_text(encoding="utf-8"))
-            mean = np.load(folder / MEAN, allow_pickle=False)
+            node, shape, names = _network(folder / NETWORK)
+            mean = _array(folder / MEAN)
             # Older folders have none: their images were not divided.
-            known = (folder / STD).exists()
-            std = np.load(folder / STD, allow_pickle=False) if known else np.ones_like(mean)
+            std = _array(folder / STD) if (folder / STD).exists() else np.ones_like(mean)
             normalization = Normalization(mean, std)
-            with np.load(folder / WEIGHTS, allow_pickle=False) as file:
-                weights = dict(file)
+            weights = read_npz(folder / WEIGHTS)
         except (OSError, ValueError) as error:
             raise UserError(f"{folder} holds no network that can be read: {error}") from error
-        names = tuple(network["class_names"])
         model: Network = build(
-            network["model"],
+            node,
             "model",
-            input_shape=tuple(network["input_shape"]),
+            input_shape=shape,
             num_classes=len(names),
             ops=_preferred() if backend is None else load(backend),
             rng=np.random.default_rng(0),  # its draws are overwritten
@@ -191,7 +189,7 @@ class Classifier:
         except ValueError as error:
             raise UserError(f"{folder} holds no network that fits together: {error}") from error
         model.restore(weights)
-        return cls(model, network["model"], normalization, names, num_threads)
+        return cls(model, node, normalization, names, num_threads)
 
     @classmethod
     def from_checkpoint(
@@ -225,6 +223,36 @@ def softmax(scores: Array) -> Array:
     """``exp(s) / sum(exp(s))`` of each row of ``(N, K)``, without overflow."""
     e = np.exp(scores - scores.max(axis=1, keepdims=True))
     return np.asarray(e / e.sum(axis=1, keepdims=True))
+
+
+def _network(path: Path) -> tuple[dict[str, Any], Shape, tuple[str, ...]]:
+    """The node of the model, the shape of an image and the names of the classes.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it holds something else.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return dict(found["model"]), tuple(found["input_shape"]), tuple(found["class_names"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(
+            f"{path.name} must be JSON with model, input_shape and class_names"
+        ) from error
+
+
+def _array(path: Path) -> npt.NDArray[Any]:
+    """An array of an ``.npy`` file.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it holds something else.
+    """
+    with path.open("rb") as file:
+        try:
+            return np.lib.format.read_array(file, allow_pickle=False)
+        except Exception as error:  # a broken file may raise anything
+            raise ValueError(f"{path.name} is no array that can be read") from error
 
 
 def _preferred() -> Ops:

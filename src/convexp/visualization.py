@@ -31,7 +31,7 @@ class Ascent(TypedDict):
     Attributes:
         steps: how many.
         learning_rate: root mean square of the change of a pixel in a step, in grey values 0..255.
-        l2: the share of its distance from the mean image that a pixel loses in a step.
+        l2: the share of its distance from where the ascent begins that a pixel loses in a step.
         jitter: the image is shifted by up to this share of its shorter side, up or down and left
             or right, while the gradient is computed: no detail may depend on where exactly it is.
         blur: standard deviation of the Gaussian that smooths the image, as a share of its shorter
@@ -129,11 +129,13 @@ def class_visualizations(
 ) -> Array:
     """Images in which the network finds classes: gradient ascent on the scores.
 
-    Section 2 of the paper: from the mean image (and noise of one grey value, which breaks ties)
-    each step adds a multiple of the gradient of the class's score and decays the image towards
-    the mean. The gradient is divided by its own root mean square, so that the same learning rate
-    suits networks whose scores differ in size; jitter and blur keep out the high frequencies that
-    please a network and nobody's eye. Values stay within those of an image, 0..255.
+    Section 2 of the paper: from what the normalization maps to 0 (the mean image, the mean colour
+    of each channel, or black where nothing is subtracted) and noise of one grey value, which breaks
+    ties, each step adds a multiple of the gradient of the class's score and decays the image
+    towards where it began. The gradient is divided by its own root mean square, so that the same
+    learning rate suits networks whose scores differ in size; jitter and blur keep out the high
+    frequencies that please a network and nobody's eye. Values stay within those of an image,
+    0..255.
 
     Args:
         model: the network.

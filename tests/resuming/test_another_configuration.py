@@ -34,8 +34,8 @@ def pair(folder: Path, before: Found) -> Found:
 
 def test_other_values(copy: tuple[Path, Found], capsys: pytest.CaptureFixture[str]) -> None:
     folder, before = copy
-    # The command line, which names no optimizer, speaks of the default one; hence the plus.
-    changes = ["trainer.epochs=10", "loss.label_smoothing=0", "+optimizer.momentum=0.5"]
+    # The command line, which names no optimizer, speaks of the default one; hence the pluses.
+    changes = ["trainer.epochs=10", "loss.label_smoothing=0", "++optimizer.momentum=0.5"]
     here(folder, "resume=latest", *changes)
     found = pair(folder, before)
     assert found.status == "FINISHED"

@@ -58,22 +58,59 @@ def a_text(file: Path) -> None:
     file.write_text("weights: none\n")
 
 
-def weights_alone(file: Path) -> None:
-    np.savez(file, w=np.zeros(3))
+def one_array(file: Path) -> None:
+    with file.open("wb") as opened:
+        np.save(opened, np.zeros(3))
+
+
+def overwritten(file: Path) -> None:
+    whole = bytearray(file.read_bytes())
+    whole[200:300] = bytes(100)
+    file.write_bytes(whole)
 
 
 def pickled(file: Path) -> None:
     np.savez(file, words=np.array({"format": 1}, dtype=object), allow_pickle=True)
 
 
-@pytest.mark.parametrize("spoil", [truncated, a_text, weights_alone, pickled])
-def test_a_broken_file_is_named(copy: tuple[Path, Found], spoil: Callable[[Path], None]) -> None:
+def weights_alone(file: Path) -> None:
+    np.savez(file, w=np.zeros(3))
+
+
+def other_words(file: Path) -> None:
+    np.savez(file, words=np.array("frog, cat"))
+
+
+def words_alone(file: Path) -> None:
+    np.savez(file, words=np.array('{"format": 1, "config": {}}'))
+
+
+NO_ARCHIVE = "it is no .npz archive, or the end of one is missing"
+NO_TRAINING = "it holds no training"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (truncated, NO_ARCHIVE),
+        (a_text, NO_ARCHIVE),
+        (one_array, NO_ARCHIVE),
+        (overwritten, "an array in it cannot be read ("),
+        (pickled, "an array in it cannot be read ("),
+        (weights_alone, NO_TRAINING),
+        (other_words, NO_TRAINING),
+        (words_alone, NO_TRAINING),
+    ],
+)
+def test_a_broken_file_is_named(
+    copy: tuple[Path, Found], spoil: Callable[[Path], None], reason: str
+) -> None:
     folder, found = copy
     file = folder / "checkpoints" / f"{found.id}.npz"
     spoil(file)
     for word in ("resume=latest", f"checkpoint={file}"):
         sentence = refused(folder, word)
-        assert sentence.startswith(f"{file} is no checkpoint that can be read: ")
+        assert sentence.startswith(f"{file} is no checkpoint that can be read: {reason}")
     assert in_folder(folder)[0].tags == found.tags
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convexp.images.picture import Picture, in_colour, mapped
+from convexp.images.tiles import cut, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 DPI = 150
 ROW, GAP, BETWEEN = 0.62, 0.14, 0.05  # inches: a layer's maps, between layers, between maps
 IMAGE, LABEL, MARGIN = 1.3, 1.5, 0.12  # inches: the image's longer side, a layer's name
+CAPTION = 0.75  # inches below the image, of four lines
 WIDEST = 2.0  # times its height, that a map is drawn at most
 MOST_NAMED, LETTER = 20, 0.055  # classes whose names stand below the scores, inches of a letter
 
@@ -26,7 +28,9 @@ def activations_figure(
     image: Picture,
     outputs: Mapping[str, NDArray[Any]],
     *,
-    caption: str,
+    true: str,
+    predicted: str,
+    probability: float,
     channels: int,
     features: int,
     class_names: Sequence[str],
@@ -39,7 +43,9 @@ def activations_figure(
     Args:
         image: ``(C, H, W)``.
         outputs: of the layers by name, in order: ``(C, H, W)`` or ``(D,)``.
-        caption: below the image.
+        true: the class of the image, written below it,
+        predicted: the class that it is taken for,
+        probability: and that of its own, according to the model.
         channels: the first so many maps are drawn,
         features: and the first so many bars.
         class_names: what the bars of the last layer stand for, if there are as many.
@@ -57,20 +63,24 @@ def activations_figure(
     rows = {name: np.nan_to_num(y.astype(np.float64)) for name, y in outputs.items()}
     last = list(rows)[-1]
     named = rows[last].shape == (len(class_names),) and len(class_names) <= MOST_NAMED
-    below = 0.1 + 0.7 * LETTER * max(map(len, class_names)) if named else 0.0
+    shown_names = [cut(name) for name in class_names]
+    below = 0.1 + 0.7 * LETTER * max(map(len, shown_names)) if named else 0.0
     _, H, W = image.shape
     across, down = IMAGE * W / max(H, W), IMAGE * H / max(H, W)
     wide = [_width(y.shape) for y in rows.values() if y.ndim == 3 and prod(y.shape[1:]) > 1]
     maps = max([channels * (width + BETWEEN) for width in wide], default=0.0)
     left = MARGIN + IMAGE + LABEL + 0.1
     right = max(maps, 6.0)
-    height = max(len(rows) * (ROW + GAP) + below, down + 0.5) + 2 * MARGIN
+    height = max(len(rows) * (ROW + GAP) + below, down + CAPTION) + 2 * MARGIN
     size = (left + right + MARGIN, height)
     figure = Figure(figsize=size, dpi=DPI)
     axes = figure.add_axes((0, 0, 1, 1))  # whose unit is the inch
     axes.axis("off")
     place = (MARGIN, MARGIN + across, MARGIN + down, MARGIN)
     axes.imshow(in_colour(image[None])[0], extent=place, interpolation="nearest")
+    caption = f"{cut(true)}\n{percent(probability)}"
+    if predicted != true:
+        caption += f"\ntaken for\n{cut(predicted)}"
     _write(axes, MARGIN, MARGIN + down + 0.08, caption, fontsize=8)
     for i, (name, y) in enumerate(rows.items()):
         top = MARGIN + i * (ROW + GAP)
@@ -83,7 +93,7 @@ def activations_figure(
         if not flat:
             _draw_maps(axes, y[:shown], left, top)
             continue
-        names = class_names if named and name == last else ()
+        names = shown_names if named and name == last else ()
         _draw_bars(axes, y.reshape(-1)[:shown], left, top, right, names)
     # Last, since each image makes the axes its own size.
     axes.set(xlim=(0, size[0]), ylim=(size[1], 0), aspect="auto")

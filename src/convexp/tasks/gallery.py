@@ -215,13 +215,12 @@ def show_activations(
         say("no activations: the layers change nothing when a network is used")
         return
     for i, index in enumerate(indices):
-        words = f"{judged.true[i]}\n{100 * judged.likely[i]:.1f} %"
-        if judged.true[i] != judged.predicted[i]:
-            words += f"\ntaken for {judged.predicted[i]}"
         figure = activations_figure(
             split.images[index],
             {name: found[name][i] for name in drawn},
-            caption=words,
+            true=judged.true[i],
+            predicted=judged.predicted[i],
+            probability=judged.likely[i],
             channels=options["channels"],
             features=options["features"],
             class_names=dataset.class_names if last in drawn else (),

@@ -7,15 +7,20 @@ checkpoint's, a new run begins, which says what it continues.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 from convexp.checkpoints import Checkpoint, find
-from convexp.config import TARGET
+from convexp.config import TARGET, build
 from convexp.errors import UserError
 from convexp.sweeps.doing import CONFIG_HASH
 from convexp.sweeps.names import computed, config_hash, continued_hash
+from convexp.tracking import Store
+
+logger = logging.getLogger(__name__)
 
 OVERLAYS = ("experiment", "debug", "sweep")
 """The groups that change what stands under other keys."""
@@ -100,7 +105,8 @@ def continued(config: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any
     """The configuration of a run that goes on from a checkpoint, or uses one.
 
     It is that of the checkpoint, changed where the command line says so; where that takes an
-    overlay, it is the command line's as it stands.
+    overlay, it is the command line's as it stands. Places are those of now, as the checkpoint may
+    come from another machine: only who goes on with a run goes on in its store, if that is there.
 
     Args:
         config: as the command line has it; given back where it names no checkpoint.
@@ -119,10 +125,41 @@ def continued(config: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any
     given = [override.lstrip("+~").partition("=")[0].partition("@")[0] for override in overrides]
     if any(key in OVERLAYS for key in given):
         return config | named
-    merged = {**config, **Checkpoint.load(path).config}
+    kept = Checkpoint.load(path).config
+    merged = {**config, **kept, "dataset": _moved(config["dataset"], kept["dataset"])}
     for key in given:
         _take(key.replace("/", ".").split("."), config, merged)
+    if resume is None:
+        merged["tracking"] = config["tracking"]
+    else:
+        merged["tracking"] = _tracking(config["tracking"], merged["tracking"])
     return merged | named
+
+
+def _tracking(now: dict[str, Any], kept: dict[str, Any]) -> dict[str, Any]:
+    """The node of the store to go on in: the checkpoint's, if that is there, or that of now."""
+    if now == kept:
+        return now
+    present, other = (cast(Store, build(node, "tracking")) for node in (now, kept))
+    if not other.is_there():
+        logger.info("%s, the store of the checkpoint, is not there", other.place)
+        logger.info("recording in %s", present.place)
+        return now
+    logger.info("recording in %s, the store of the checkpoint", other.place)
+    return kept
+
+
+def _moved(now: Mapping[str, Any], kept: Mapping[str, Any]) -> dict[str, Any]:
+    """A checkpoint's data set, its files where they are now.
+
+    Where nothing names a folder that is there, the data set looks where the environment says.
+    """
+    root = kept.get("root")
+    if root is None:
+        return dict(kept)
+    if now.get(TARGET) == kept.get(TARGET) and now.get("root") is not None:
+        return {**kept, "root": now["root"]}
+    return {**kept, "root": root if Path(root).expanduser().exists() else None}
 
 
 def _take(keys: Sequence[str], source: Mapping[str, Any], target: dict[str, Any]) -> None:

@@ -23,6 +23,7 @@ from mlflow import MlflowClient
 from convexp.errors import UserError
 from convexp.plugins import search_path
 from convexp.run import run as run_configuration
+from convexp.sweeps.job import Job
 from tests.test_cli import SMALL
 
 RUN = [
@@ -57,7 +58,9 @@ TIMES = re.compile(r"(time|gflops|process)/|images_per_second$")
 """Metrics that no two runs have in common."""
 
 
-def here(folder: Path, *overrides: str, store: str = "jsonl") -> float | None:
+def here(
+    folder: Path, *overrides: str, store: str = "jsonl", job: Job | None = None
+) -> float | None:
     """A run in this process, which records and keeps its checkpoints in a folder."""
     search_path.install()
     places = [f"tracking={store}", f"checkpoints.folder={folder}/checkpoints"]
@@ -66,7 +69,7 @@ def here(folder: Path, *overrides: str, store: str = "jsonl") -> float | None:
     words = [*places, *overrides]
     with initialize_config_module("convexp.conf", version_base="1.3"):
         config = compose("config", words)
-    return run_configuration(config, None, words)
+    return run_configuration(config, job, words)
 
 
 def refused(folder: Path, *overrides: str, store: str = "jsonl") -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shutil
 import signal
@@ -13,6 +14,10 @@ import numpy as np
 import pytest
 
 from convexp.checkpoints import Checkpoint
+from convexp.sweeps.job import Job, Sweep
+from convexp.tracking import JsonLinesStore
+from convexp.tracking.signals import interruptions
+from convexp.training import DivergedError
 from tests.resuming.runs import (
     EACH_STEP,
     RUN,
@@ -153,3 +158,48 @@ def test_what_is_in_force_when_the_limit_was_reached(tmp_path: Path) -> None:
     here(tmp_path, "resume=latest", "trainer.max_steps=null")
     (found,) = in_folder(tmp_path)
     assert [step for step, _ in found.metrics["train/loss"]] == list(range(1, 9))
+    assert found.tags["convexp.stopped"] == ""
+
+
+def test_how_a_run_once_ended_is_not_said_of_it_when_it_has_gone_on(tmp_path: Path) -> None:
+    diverging = ["schedule=step", "schedule.factor=1e45", "schedule.milestones=[3]"]
+    plain = ["optimizer=sgd", "average=none", EACH_STEP]
+    with pytest.raises(DivergedError):
+        here(tmp_path, *RUN, *plain, *diverging)
+    (before,) = in_folder(tmp_path)
+    assert before.status == "FAILED"
+    assert before.tags["convexp.diverged"]
+    here(tmp_path, "resume=latest", "trainer.max_steps=9")
+    (found,) = in_folder(tmp_path)
+    assert (found.id, found.status) == (before.id, "FINISHED")
+    assert found.tags["convexp.error"] == found.tags["convexp.diverged"] == ""
+    assert found.tags["convexp.stopped"] == "after 9 steps (trainer.max_steps)"
+
+
+def test_a_job_that_is_finished_by_hand_is_not_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job's share of the processors, which it had as one of many, is none of its options."""
+    store = JsonLinesStore(folder=f"{tmp_path}/records", experiment="convexp", run_name=None)
+    with interruptions() as signals:
+        sweep = store.open(signals).begin("sweep", {}, None)
+    node = {"_target_": "convexp.tracking.JsonLinesStore", **dataclasses.asdict(store)}
+    shared = Sweep(sweep, "launch", True, False, False, 1, node)
+    job = Job(shared, 0, ("seed=1",), "joblib", threads=1)
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("convexp.tasks.train.record_evaluation", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            here(tmp_path, *RUN, "seed=1", job=job)
+    (killed,) = (run for run in in_folder(tmp_path) if run.id != sweep)
+    assert (killed.status, killed.tags["threads"]) == ("KILLED", "1")
+    here(tmp_path, f"resume={killed.id}")
+    objective = here(tmp_path, *RUN, "seed=1", job=job)
+    (found,) = (run for run in in_folder(tmp_path) if run.id != sweep)
+    assert (found.id, found.status) == (killed.id, "FINISHED")
+    assert found.tags["convexp.resumed"] == "1"
+    assert found.config()["backend"]["num_threads"] is None
+    assert repr(objective) == found.tags["convexp.objective"]

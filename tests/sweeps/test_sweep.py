@@ -256,6 +256,7 @@ def test_a_sweep_that_is_broken_off_is_gone_on_with(tmp_path: Path) -> None:
     assert states() == {"FINISHED": 4}
     (parent,) = parents(tmp_path)
     assert parent.info.status == "FINISHED"
+    assert parent.data.tags["convexp.error"] == ""  # of how it was killed
     assert parent.data.metrics["jobs/finished"] == 4
     for run in runs(tmp_path):
         assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id

@@ -24,6 +24,7 @@ from convexp.sweeps.picture import comparison
 from convexp.sweeps.report import print_sweep
 from convexp.tracking import OpenStore, Store, record
 from convexp.tracking.alive import bury, heartbeat, is_gone, process_tags, reap
+from convexp.tracking.runs import ERROR
 from convexp.tracking.signals import Interruptions, interruptions
 from convexp.tracking.store import Status
 
@@ -196,7 +197,8 @@ def open_parent(
                 run_id = earlier[-1].id
                 opened.resume(run_id)
                 # Not its name: a person may have given it a better one.
-                opened.tag(run_id, {**process_tags(), STOPPED: ""})
+                over = {tag: "" for tag in (STOPPED, ERROR) if tag in earlier[-1].tags}
+                opened.tag(run_id, {**process_tags(), **over})
             else:
                 tags = {
                     **record.origin(),

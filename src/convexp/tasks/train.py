@@ -25,6 +25,7 @@ from convexp.tasks.network import record_network
 from convexp.tasks.reproducers import Reproducers
 from convexp.terminal import Progress, print_network, print_summary
 from convexp.tracking import Tracker
+from convexp.tracking.runs import DIVERGED, STOPPED
 from convexp.training import DivergedError, TrainingState, num_steps
 
 EXAMPLES = 3
@@ -127,14 +128,14 @@ def train(
                 over = state.stopped is not None or state.epoch == epochs
                 keeper.keep(state, now="epoch" in metrics and over)
         except DivergedError as error:
-            tracker.tags({"convexp.diverged": error.where})
+            tracker.tags({DIVERGED: error.where})
             keeper.keep_outcome(state)
             if error.fatal:
                 tracker.artifact("weights.npz", as_npz(model.snapshot()))
                 raise
             progress.say(f"stopped: {error}")
         if state.stopped is not None:
-            tracker.tags({"convexp.stopped": state.stopped})
+            tracker.tags({STOPPED: state.stopped})
             progress.say(f"stopped {state.stopped}")
 
     # The model now holds the weights that were to be kept, or the last good ones.

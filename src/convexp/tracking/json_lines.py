@@ -61,6 +61,15 @@ class JsonLinesStore:
     network = True
     """A folder may be one that all machines of a cluster share."""
 
+    @property
+    def place(self) -> str:
+        """The folder."""
+        return self.folder
+
+    def is_there(self) -> bool:
+        """Does the folder exist?"""
+        return Path(self.folder).expanduser().is_dir()
+
     def open(self, signals: Interruptions) -> OpenFolder:
         """Make the folder on first use.
 

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from convexp.tracking.mlflow_address import (
     Place,
+    absolute,
     few_retries,
     one_sentence,
     open_store,
@@ -64,6 +65,20 @@ class MlflowStore:
     def network(self) -> bool:
         """Is it more than a file of this machine's?"""
         return not self.uri.startswith("sqlite")
+
+    @property
+    def place(self) -> str:
+        """The URI as it may be shown."""
+        return without_password(self.uri)
+
+    def is_there(self) -> bool:
+        """Is it a server, or a file that exists?
+
+        Raises:
+            UserError: it is neither.
+        """
+        _, file = absolute(self.uri)
+        return file is None or file.exists()
 
     def open(self, signals: Interruptions) -> OpenMlflow:
         """Reach the database or server, and make the experiment on first use.

@@ -13,6 +13,11 @@ class NoStore:
 
     run_name = None
     network = True
+    place = "nowhere"
+
+    def is_there(self) -> bool:
+        """Nothing is kept here as it was anywhere."""
+        return True
 
     def open(self, signals: Interruptions) -> None:
         """Nothing to open."""

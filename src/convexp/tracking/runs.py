@@ -25,6 +25,10 @@ logger = logging.getLogger(__name__)
 ERROR = "convexp.error"
 """The tag that holds what a run failed of, in a line."""
 
+STOPPED = "convexp.stopped"
+DIVERGED = "convexp.diverged"
+"""The tags that say by which limit a training ended, and where a loss was no longer finite."""
+
 RESUMED = "convexp.resumed"
 """The tag that says how often a run was gone on with."""
 
@@ -102,7 +106,7 @@ def _go_on(store: OpenStore, run_id: str, tags: Mapping[str, str]) -> str:
     if run.status == "RUNNING" and not is_gone(run):
         raise UserError(f"the run {run_id} ({run.name}) is still going on, so it cannot be resumed")
     times = int(run.tags.get(RESUMED, "0")) + 1
-    over = {ERROR: ""} if ERROR in run.tags else {}
+    over = {tag: "" for tag in (ERROR, STOPPED, DIVERGED) if tag in run.tags}
     store.resume(run_id)
     store.tag(run_id, {**tags, **over, RESUMED: str(times)})
     return run_id

@@ -163,6 +163,13 @@ class Store(Protocol):
     def network(self) -> bool:
         """Can processes on other machines write to it, too?"""
 
+    @property
+    def place(self) -> str:
+        """Where it is, without passwords."""
+
+    def is_there(self) -> bool:
+        """Is there such a file or folder already? A server is taken to be there."""
+
     def open(self, signals: Interruptions) -> OpenStore | None:
         """Reach the store, make it on first use; None if nothing is kept.
 

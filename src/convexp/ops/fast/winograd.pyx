@@ -1,8 +1,8 @@
 """Convolution with 3x3 filters and stride 1 or 2 by fewer products, as Winograd's F(2x2, 3x3).
 
-An image is cut into tiles, whose outputs take 16 products instead of 36 with stride 1, or 36 instead
-of 144 (F(4x4, 3x3); Lavin and Gray 2015, arXiv 1509.09308), and 25 instead of 36 with stride 2; the
-transforms are in ``winograd.h``:
+An image is cut into tiles, whose outputs take 16 products instead of 36 with stride 1, or 36 in
+place of 144 (F(4x4, 3x3); Lavin and Gray 2015, arXiv 1509.09308), and 25 instead of 36 with stride
+2; the transforms are in ``winograd.h``:
 
 - forward and input gradient: ``y = output(sum over c of filter(w) * input(x))``;
 - weight gradient: ``dw = taps(sum over tiles of gradient(dy) * input(x))``.

@@ -24,7 +24,7 @@ FLOORS = [
     | {"datasets", "images", "testing", "config"},
     {"models"},
     {"training", "visualization"},
-    {"tracking", "checkpoints"},
+    {"tracking", "checkpoints", "keeper"},
     {"terminal", "threads", "memory", "plugins"},
     {"bench"},
     {"tasks", "course", "provenance", "new_backend", "pytest_plugin", "inference", "onnx_export"},

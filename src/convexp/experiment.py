@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import PositiveInt
 
-from convexp.checkpoints import Checkpoint, Keeper, find, needed
+from convexp.checkpoints import Checkpoint, find, needed
 from convexp.config import bind, bind_to, build, check, parameters
 from convexp.datasets import Dataset
 from convexp.errors import UserError
 from convexp.images import Photographs, photographs
 from convexp.inference import Classifier
+from convexp.keeper import Keeper
 from convexp.models import Network
 from convexp.ops import Ops
 from convexp.ops.shapes import Shape

@@ -9,12 +9,12 @@ from typing import Any
 
 from pydantic import PositiveInt
 
-from convexp.checkpoints import Keeper
 from convexp.datasets import Dataset, Views
 from convexp.errors import UserError
 from convexp.files import as_npz
 from convexp.images import filter_grid, learning_curves
 from convexp.inference import Classifier
+from convexp.keeper import Keeper
 from convexp.layers import Conv
 from convexp.models import Network
 from convexp.plugins import Selection

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mlflow import MlflowClient
 
 from convexp.sweeps.names import config_hash
 from convexp.training import DivergedError
-from tests.resuming.runs import EACH_STEP, RUN, STEPS, Found, here, in_folder, refused
+from tests.resuming.runs import EACH_STEP, RUN, STEPS, STORES, Found, here, in_folder, refused
+from tests.test_cli import convexp
 
 HASH = "convexp.config_hash"
 
@@ -57,6 +59,20 @@ def test_other_values(copy: tuple[Path, Found], capsys: pytest.CaptureFixture[st
     said = capsys.readouterr().out
     words = "as a new run, for another loss.label_smoothing, optimizer.momentum, trainer.epochs"
     assert re.search(rf"^going on after step {STEPS}, \S+ minutes in, {words}$", said, re.M)
+
+
+def test_parameters_of_mlflow_are_those_in_force(tmp_path: Path) -> None:
+    options, runs = STORES["mlflow"]
+    for words in ([*RUN, *options], ["resume=latest", "trainer.epochs=10"]):
+        done = convexp(tmp_path, *words)
+        assert done.returncode == 0, done.stderr
+    before, found = runs(tmp_path)
+    assert found.tags["convexp.continues"] == before.id
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    epochs = [client.get_run(run.id).data.params["trainer.epochs"] for run in (before, found)]
+    assert epochs == ["8", "10"]
+    for run, steps in ((before, STEPS), (found, 30)):
+        assert [step for step, _ in run.metrics["train/loss"]] == list(range(1, steps + 1))
 
 
 def test_another_backend(copy: tuple[Path, Found]) -> None:

@@ -131,9 +131,7 @@ class Experiment:
     def dataset(self) -> Dataset:
         """The images, in their three parts; with ``checkpoint`` normalized as that training's."""
         dataset: Dataset = build(self.config["dataset"], "dataset")
-        if self.config["checkpoint"] is not None and self.checkpoint is not None:
-            return self.checkpoint.normalized(dataset)
-        return dataset
+        return dataset if self._used is None else self._used.normalized(dataset)
 
     @cached_property
     def checkpoint(self) -> Checkpoint | None:
@@ -148,6 +146,11 @@ class Experiment:
         """What the run goes on from; None of one that begins."""
         return None if self.config["resume"] is None else self.checkpoint
 
+    @property
+    def _used(self) -> Checkpoint | None:
+        """The trained network that the run uses; None of one that trains."""
+        return None if self.config["checkpoint"] is None else self.checkpoint
+
     @cached_property
     def course(self) -> Course:
         """In which run it is recorded."""
@@ -157,8 +160,8 @@ class Experiment:
     def model(self) -> Network:
         """The network, untrained; with ``checkpoint`` as that training would have ended."""
         model = self._equipped(self._network(self.ops, self.weights))
-        if self.config["checkpoint"] is not None and self.checkpoint is not None:
-            self.checkpoint.fill(model)
+        if self._used is not None:
+            self._used.fill(model)
         else:
             some = self.dataset.train.images[:IMAGES_TO_PREPARE]
             try:
@@ -189,13 +192,13 @@ class Experiment:
     def _without_data(self) -> bool:
         """Is a trained network used, and no data set asked for?"""
         wanted = parameters(self.config["task"], "task")
-        return self.config["checkpoint"] is not None and not {"model", "dataset"} & set(wanted)
+        return self._used is not None and not {"model", "dataset"} & set(wanted)
 
     @property
     def _sizes(self) -> tuple[Shape, int]:
         """``(C, H, W)`` of an image, and how many classes there are."""
-        if self._without_data and self.checkpoint is not None:
-            return self.checkpoint.normalization.shape, len(self.checkpoint.class_names)
+        if self._without_data and self._used is not None:
+            return self._used.normalization.shape, len(self._used.class_names)
         return self.dataset.input_shape, self.dataset.num_classes
 
     @property
@@ -231,9 +234,9 @@ class Experiment:
     @cached_property
     def classifier(self) -> Classifier:
         """The network with what it takes to use it without this experiment."""
-        if self.config["checkpoint"] is not None and self.checkpoint is not None:
+        if self._used is not None:
             threads = self.config["backend"]["num_threads"]
-            made = Classifier.from_checkpoint(self.checkpoint, ops=self.ops, num_threads=threads)
+            made = Classifier.from_checkpoint(self._used, ops=self.ops, num_threads=threads)
             self._equipped(made.model)
             return made
         data = self.dataset

@@ -36,10 +36,8 @@ INDIFFERENT = {
     "trainer.loader_threads",
     "backend.num_threads",
     "dataset.root",
-    "checkpoint",
 }
-"""The keys that make a training no other one: how far it goes, how fast, where its images lie, and
-what its first weights were taken from."""
+"""The keys that make a training no other one: how far it goes, how fast, where its images lie."""
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,10 @@ from convexp.run import run as run_configuration
 from convexp.sweeps.job import Job
 from tests.test_cli import SMALL
 
+DATASET = [word for word in SMALL if word.startswith("dataset")]
+
 RUN = [
-    *(word for word in SMALL if word.startswith("dataset")),
+    *DATASET,
     "model=conv_net",
     "model.stages.stage1={filters:4,convs:1}",
     "~model.stages.stage2",

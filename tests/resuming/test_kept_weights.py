@@ -11,16 +11,11 @@ import pytest
 
 from convexp.checkpoints import Checkpoint
 from convexp.training import DivergedError
-from tests.resuming.runs import STEPS, Found, here, in_folder
+from tests.resuming.runs import DATASET, STEPS, Found, here, in_folder
 
 RUN = [
-    "dataset=synthetic",
-    "dataset.num_train=60",
-    "dataset.num_val=20",
-    "dataset.num_test=20",
-    "dataset.height=6",
-    "dataset.width=9",
-    "dataset.num_classes=4",
+    *DATASET,
+    "dataset.noise=32.0",  # with less of it every epoch is as good as the last
     "model=fully_connected",
     "model.hidden_dims=[10]",
     "model.init=he",

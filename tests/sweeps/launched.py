@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -64,8 +65,28 @@ def assert_goes_on(
     longer = [word for word in SMALL if not word.startswith("trainer.epochs")]
     words = ["-m", f"hydra/launcher={launcher}", "seed=1", "trainer.epochs=300", *longer]
     words += [f"checkpoints.folder={folder}/all see it", f"tracking.experiment=on {launcher}"]
+    with under_way(words, folder, environment) as sweep:
+        kept = folder / "all see it"
+        wait(lambda: any(kept.glob("*.npz")) or sweep.poll() is not None)
+        assert sweep.poll() is None, (folder / "log").read_text()[-4000:]
+        _, (job,) = recorded(server, f"on {launcher}")
+        os.kill(json.loads(job.data.tags[PROCESS])["pid"], number)
+    _, (job,) = recorded(server, f"on {launcher}")
+    assert job.info.status == "FINISHED"
+    assert job.data.tags[RESUMED] == "1"
+    assert job.data.tags[ATTEMPT] == str(attempts)
+    losses = MlflowClient(server).get_metric_history(job.info.run_id, "train/loss")
+    assert sorted(point.step for point in losses) == list(range(1, 901))
+
+
+@contextmanager
+def under_way(
+    words: Sequence[str], folder: Path, environment: Mapping[str, str]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A command of convexp's in a process of its own, which prints into ``log``; afterwards it is
+    waited for, and must have ended well."""
     with (folder / "log").open("w+b") as log:
-        sweep = subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "convexp", *words],
             cwd=folder,
             env=os.environ | dict(environment),
@@ -73,23 +94,13 @@ def assert_goes_on(
             stderr=subprocess.STDOUT,
         )
         try:
-            kept = folder / "all see it"
-            wait(lambda: any(kept.glob("*.npz")) or sweep.poll() is not None)
-            assert sweep.poll() is None, (folder / "log").read_text()[-4000:]
-            _, (job,) = recorded(server, f"on {launcher}")
-            os.kill(json.loads(job.data.tags[PROCESS])["pid"], number)
-            sweep.wait(PATIENCE)
+            yield process
+            process.wait(PATIENCE)
         finally:
-            sweep.kill()
-            sweep.wait()
+            process.kill()
+            process.wait()
         log.seek(0)
-        assert sweep.returncode == 0, log.read().decode()[-4000:]
-    _, (job,) = recorded(server, f"on {launcher}")
-    assert job.info.status == "FINISHED"
-    assert job.data.tags[RESUMED] == "1"
-    assert job.data.tags[ATTEMPT] == str(attempts)
-    losses = MlflowClient(server).get_metric_history(job.info.run_id, "train/loss")
-    assert sorted(point.step for point in losses) == list(range(1, 901))
+        assert process.returncode == 0, log.read().decode()[-4000:]
 
 
 def wait(until: Callable[[], bool]) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.distributions import distribute
-from tests.services import PATIENCE, RayCluster, end, ray_cluster
+from tests.services import RayCluster, end, ray_cluster
 from tests.services import session as processes_of
-from tests.sweeps.launched import SWEEP, assert_finished, assert_goes_on, recorded, wait
+from tests.sweeps.launched import SWEEP, assert_finished, assert_goes_on, recorded, under_way, wait
 from tests.test_cli import SMALL, convexp
 
 pytestmark = pytest.mark.slow
@@ -92,28 +90,16 @@ def test_a_sweep_on_a_ray_cluster_with_a_server(
 def test_jobs_whose_process_or_machine_is_lost_are_done_again(
     cluster: RayCluster, server: str, held: Path, tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-m", "convexp", "-m", "hydra/launcher=ray_cluster", *SMALL]
-    command += ["backend=held", "seed=1,2,3", f"tracking.uri={server}", "tracking.experiment=lost"]
-    with cluster.node() as machine:
-        environment = os.environ | cluster.environment
-        with (tmp_path / "log").open("w+b") as log:
-            sweep = subprocess.Popen(
-                command, cwd=tmp_path, env=environment, stdout=log, stderr=subprocess.STDOUT
-            )
-            try:
-                wait(lambda: len(busy(held)) == 3 or sweep.poll() is not None)
-                on_machine = busy(held) & processes_of(machine.pid).keys()
-                elsewhere = busy(held) - on_machine
-                assert (len(on_machine), len(elsewhere)) == (1, 2)
-                end(machine, at_once=True)
-                os.kill(elsewhere.pop(), signal.SIGKILL)
-                (held / "go").touch()
-                sweep.wait(PATIENCE)
-            finally:
-                sweep.kill()
-                sweep.wait()
-            log.seek(0)
-            assert sweep.returncode == 0, log.read().decode()[-4000:]
+    words = ["-m", "hydra/launcher=ray_cluster", *SMALL]
+    words += ["backend=held", "seed=1,2,3", f"tracking.uri={server}", "tracking.experiment=lost"]
+    with cluster.node() as machine, under_way(words, tmp_path, cluster.environment) as sweep:
+        wait(lambda: len(busy(held)) == 3 or sweep.poll() is not None)
+        on_machine = busy(held) & processes_of(machine.pid).keys()
+        elsewhere = busy(held) - on_machine
+        assert (len(on_machine), len(elsewhere)) == (1, 2)
+        end(machine, at_once=True)
+        os.kill(elsewhere.pop(), signal.SIGKILL)
+        (held / "go").touch()
     run, jobs = recorded(server, "lost")
     assert run.info.status == "FINISHED"
     finished = [job.info.run_name for job in jobs if job.info.status == "FINISHED"]

@@ -110,7 +110,6 @@ def train(
         if state.begun:
             minutes = f"{state.seconds / 60:.1f} minutes in"
             progress.say(f"going on after step {state.step}, {minutes}, {keeper.where}")
-            keeper.keep(state)  # under the id of this run, though it may have no step left to make
         try:
             for step, metrics in training:
                 compared = [] if shadow is None else shadow.take()

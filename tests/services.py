@@ -31,10 +31,16 @@ PATIENCE = 120.0
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody listens at."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody has, and that nobody is given until a program listens at it.
+
+    Whoever asks the system for any port gets one above these, and so does each connection; one of
+    those could be taken again before a program that begins slowly comes to listen at it.
+    """
+    while True:
+        port = secrets.choice(range(12_000, 32_000))
+        with socket.socket() as probe, suppress(OSError):  # somebody has it
+            probe.bind(("", port))
+            return port
 
 
 def session(leader: int) -> dict[int, str]:
@@ -105,11 +111,13 @@ def started(
         )
     try:
         deadline = time.monotonic() + PATIENCE
-        while not ready(printed := log.read_text(encoding="utf-8", errors="replace")):
+        while not ready(log.read_text(errors="replace")):
             code = program.poll()
             if code is not None or time.monotonic() > deadline:
                 why = f"ended with {code}" if code is not None else f"not ready in {PATIENCE} s"
-                raise RuntimeError(f"{' '.join(words)}: {why}\n{printed[-4000:]}")
+                # What ails a program is often said by another that it needs.
+                logs = [f"{log.name}:\n{log.read_text()[-4000:]}" for log in folder.glob("*.log")]
+                raise RuntimeError("\n".join([f"{' '.join(words)}: {why}", *logs]))
             time.sleep(0.1)
         yield program
     finally:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from mlflow import MlflowClient
 from convexp.datasets import Dataset
 from convexp.errors import UserError
 from convexp.tracking.mlflow_address import few_retries, open_store
+from tests.services import free_port, mlflow_server
 from tests.tracking.mlflow_runs import artifacts, history, recorded, the_run, the_runs
 
 CHILD = str(Path(__file__).with_name("child.py"))
@@ -178,13 +178,8 @@ def test_a_deleted_experiment_is_refused(uri: str, client: MlflowClient, tiny: D
 
 
 def test_a_server_that_does_not_answer_is_refused_soon() -> None:
-    import socket
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     start = time.perf_counter()
-    message = refusal(f"http://me:secret@127.0.0.1:{port}")
+    message = refusal(f"http://me:secret@127.0.0.1:{(port := free_port())}")
     assert f"'http://127.0.0.1:{port}': the server does not answer" in message
     assert "secret" not in message
     assert time.perf_counter() - start < 20  # MLflow alone tries for 4 minutes
@@ -204,33 +199,7 @@ def test_patience_is_mlflows_again_afterwards(monkeypatch: pytest.MonkeyPatch) -
 def test_a_server_keeps_runs_too(
     uri: str, tmp_path: Path, tiny: Dataset, rng: np.random.Generator
 ) -> None:
-    import socket
-    import urllib.request
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = f"http://127.0.0.1:{port}"
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri),
-            *("--artifacts-destination", str(tmp_path / "artifacts"), "--workers", "1"),
-            *("--host", "127.0.0.1", "--port", str(port)),
-        ],
-        env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                urllib.request.urlopen(f"{server}/health", timeout=2).close()
-                break
-            except OSError:
-                assert time.monotonic() < deadline
-                time.sleep(0.3)
+    with mlflow_server(uri) as server:
         config = {"seed": 1, "nothing": "", "many": {f"key{i}": i for i in range(230)}}
         with recorded(server + "/", tiny, config=config, tags={"dtype": ""}) as tracker:
             for step in range(1500):
@@ -251,9 +220,6 @@ def test_a_server_keeps_runs_too(
         with pytest.raises(ZeroDivisionError), recorded(server, tiny, run_name="bad"):
             raise ZeroDivisionError
         assert [run.info.status for run in the_runs(client)].count("FAILED") == 1
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
     assert len(history(MlflowClient(tracking_uri=uri), "a", run)) == 1500
 
 

@@ -154,7 +154,8 @@ class Experiment:
     @cached_property
     def course(self) -> Course:
         """In which run it is recorded."""
-        return course(self.given, self._resumed)
+        goes_on = self._resumed is not None
+        return course(self.given, self._resumed, self.fit.keywords if goes_on else {})
 
     @cached_property
     def model(self) -> Network:

@@ -19,6 +19,7 @@ from convexp.errors import UserError
 from convexp.sweeps.doing import CONFIG_HASH
 from convexp.sweeps.names import computed, config_hash, continued_hash
 from convexp.tracking import Store
+from convexp.training.state import part
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +29,9 @@ OVERLAYS = ("experiment", "debug", "sweep")
 CONTINUES = "convexp.continues"
 CONTINUES_STEP = "convexp.continues.step"
 """The tags of a run that goes on from another's checkpoint: whose, and after which step."""
+
+CONTINUES_HASH = "convexp.continues.hash"
+"""The tag that holds the hash of what was computed until then."""
 
 INDIFFERENT = {
     "trainer.max_steps",
@@ -55,12 +59,15 @@ class Course:
     changed: tuple[str, ...] = ()
 
 
-def course(config: Mapping[str, Any], checkpoint: Checkpoint | None) -> Course:
+def course(
+    config: Mapping[str, Any], checkpoint: Checkpoint | None, limits: Mapping[str, Any]
+) -> Course:
     """In which run a training is to be recorded.
 
     Args:
         config: its resolved configuration, as it was given.
         checkpoint: what the training goes on from; None where it begins.
+        limits: that training's ``max_steps``, ``max_minutes`` and ``patience``.
 
     Raises:
         UserError: another seed than the checkpoint's.
@@ -73,6 +80,8 @@ def course(config: Mapping[str, Any], checkpoint: Checkpoint | None) -> Course:
     )
     changed = tuple(sorted(_differing(old, new)))
     if not changed:
+        if old != new:
+            before |= {CONFIG_HASH: _hash_in_force(before, config, checkpoint, limits)}
         return Course(before, checkpoint.run_id)
     if "seed" in changed:
         raise UserError(
@@ -85,8 +94,53 @@ def course(config: Mapping[str, Any], checkpoint: Checkpoint | None) -> Course:
         CONFIG_HASH: continued_hash(before[CONFIG_HASH], config, checkpoint.step),
         **of,
         CONTINUES_STEP: str(checkpoint.step),
+        CONTINUES_HASH: before[CONFIG_HASH],
     }
     return Course(tags, None, changed)
+
+
+def _hash_in_force(
+    before: Mapping[str, str],
+    config: Mapping[str, Any],
+    checkpoint: Checkpoint,
+    limits: Mapping[str, Any],
+) -> str:
+    """The hash of a run that goes on with other limits, or as fast or slow as it likes.
+
+    It is that of a run which has had this configuration all along, unless that would have ended
+    before the checkpoint: nobody else is to take what comes out for its own result.
+    """
+    if _ends_before(limits, checkpoint):
+        return continued_hash(before[CONFIG_HASH], config, checkpoint.step)
+    if CONTINUES_STEP not in before:
+        return config_hash(config)
+    # In the file of an earlier convexp the hash until then is not told.
+    origin = before.get(CONTINUES_HASH, before[CONFIG_HASH])
+    return continued_hash(origin, config, int(before[CONTINUES_STEP]))
+
+
+def _ends_before(limits: Mapping[str, Any], checkpoint: Checkpoint) -> bool:
+    """Would a training of these limits have ended before a checkpoint?"""
+    steps, minutes, patience = (limits[n] for n in ("max_steps", "max_minutes", "patience"))
+    if steps is not None and checkpoint.step > steps:
+        return True
+    if minutes is not None and checkpoint.words["training"]["seconds"] > 60 * minutes:
+        return True
+    return patience is not None and _epochs_in_vain(checkpoint) >= patience
+
+
+def _epochs_in_vain(checkpoint: Checkpoint) -> int:
+    """The most epochs in a row without a better validation accuracy, but for the last epoch."""
+    history = part(checkpoint.arrays, "history")
+    accuracies = dict(history.get("val/accuracy", ()))
+    best, since, most = -1.0, 0, 0
+    for step, epoch in history.get("epoch", ()):
+        # Before the first epoch, and where a limit broke off within one, nothing is counted.
+        if epoch > 0 and epoch == int(epoch) and step < checkpoint.step:
+            better = (accuracy := accuracies.get(step, -1.0)) > best
+            best, since = max(accuracy, best), 0 if better else since + 1
+            most = max(most, since)
+    return most
 
 
 def _differing(old: Any, new: Any, name: str = "") -> Iterator[str]:

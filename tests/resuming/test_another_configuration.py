@@ -85,13 +85,20 @@ def test_another_backend(copy: tuple[Path, Found]) -> None:
 
 
 def test_what_continues_a_run_goes_on_itself(copy: tuple[Path, Found]) -> None:
-    """With the hash and the origin that it began with, also in a store that does not know it."""
+    """With the origin that it began with, also in a store that does not know it."""
     folder, before = copy
     here(folder, "resume=latest", "trainer.epochs=10", "trainer.max_steps=26")
-    found = pair(folder, before)
+    limited = pair(folder, before)
+    here(folder, f"resume={limited.id}", "trainer.max_steps=null")
+    found = again = pair(folder, before)
+    assert (again.id, again.tags["convexp.resumed"]) == (limited.id, "1")
+    # The hash is that of what continues the first run by the configuration in force.
+    assert again.tags[HASH] != limited.tags[HASH]
+    here(folder, f"resume={found.id}", "trainer.max_steps=26")
+    assert pair(folder, before).tags[HASH] not in (limited.tags[HASH], again.tags[HASH])
     here(folder, f"resume={found.id}", "trainer.max_steps=null")
     again = pair(folder, before)
-    assert (again.id, again.tags["convexp.resumed"]) == (found.id, "1")
+    assert again.tags[HASH] == found.tags[HASH]
     here(folder, f"resume={found.id}", f"tracking.folder={folder}/elsewhere")
     (there,) = in_folder(folder, "elsewhere")
     for run in (again, there):

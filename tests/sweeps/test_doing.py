@@ -12,7 +12,7 @@ import pytest
 
 from convexp.errors import UserError
 from convexp.sweeps.doing import CONFIG_HASH, OBJECTIVE, STOPPED, do
-from convexp.sweeps.job import NUMBER, Job, Sweep
+from convexp.sweeps.job import ATTEMPT, NUMBER, Job, Sweep
 from convexp.sweeps.names import config_hash
 from convexp.tracking import record
 from convexp.tracking.alive import process_tags
@@ -207,6 +207,46 @@ def test_what_is_refused_before_its_run_is_a_failed_run(
     assert (run.name, run.status) == ("seed=1", "FAILED")
     assert run.tags["convexp.error"] == "model.reg = -1"
     assert run.tags[CONFIG_HASH] == config_hash(config)
+
+
+def test_what_is_refused_as_it_is_to_go_on_is_a_failed_run_until_that_is_mended(
+    job: Job, config: dict[str, Any], store: OpenFolder, tmp_path: Path
+) -> None:
+    tags = {**like(job, launch="before").tags, CONFIG_HASH: config_hash(config)}
+    run_id = store.begin(job.name, tags, job.sweep.parent)
+    store.end(run_id, "KILLED")
+    store.tag(run_id, {"convexp.error": "killed without a word: its process is gone"})
+    file = tmp_path / f"{run_id}.npz"
+    file.touch()
+    for sentence in ("there is no such folder", "there is no such file"):
+        assert do(job, config, fails(UserError(sentence))) is None
+        (run,) = store.find(parent=job.sweep.parent)
+        assert (run.id, run.status, run.tags["convexp.error"]) == (run_id, "FAILED", sentence)
+
+    def diverges(config: dict[str, Any], job: Job) -> float:
+        assert config["resume"] == str(file)
+        store.resume(run_id)
+        store.tag(run_id, {**job.tags, "convexp.resumed": "1", "convexp.error": "the loss is nan"})
+        store.end(run_id, "FAILED")
+        raise DivergedError("the loss is nan")
+
+    assert do(job, config, diverges) == 0.0
+    (run,) = store.find(parent=job.sweep.parent)
+    assert run.tags["convexp.error"] == "the loss is nan"
+    # What failed on its way is not gone on with.
+    assert do(job, config, lambda config, job: float("resume" in config)) == 0.0
+
+
+def test_what_is_refused_at_its_second_attempt_is_a_failed_run(
+    job: Job, config: dict[str, Any], store: OpenFolder
+) -> None:
+    """A job that left no checkpoint begins anew, which is a run of its own."""
+    tags = {**job.tags, **process_tags(), CONFIG_HASH: config_hash(config)}
+    store.begin(job.name, tags, job.sweep.parent)
+    assert do(job, config, fails(UserError("no"))) is None
+    first, second = store.find(parent=job.sweep.parent)
+    assert (first.status, second.status) == ("KILLED", "FAILED")
+    assert (second.tags["convexp.error"], second.tags[ATTEMPT]) == ("no", "2")
 
 
 def test_a_bug_is_shown_with_its_traceback_and_stops_no_other_job(

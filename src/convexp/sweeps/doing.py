@@ -16,7 +16,7 @@ from convexp.sweeps.names import config_hash
 from convexp.tracking import OpenStore, RunRecord, Store, recorded_run
 from convexp.tracking.alive import LOST, bury
 from convexp.tracking.record import origin
-from convexp.tracking.runs import ERROR, in_a_line
+from convexp.tracking.runs import ERROR, RESUMED, in_a_line
 from convexp.tracking.signals import interruptions
 from convexp.training import DivergedError
 
@@ -30,6 +30,10 @@ SKIPPED = "convexp.sweep.skipped"
 STOPPED = "convexp.sweep.stopped"
 """The tags of a sweep's own run: ``skipped.<number>``, a job whose run another sweep has made; and
 why no more jobs are begun."""
+
+REFUSED = "convexp.sweep.refused"
+"""The tag of a job's run that was to go on, and failed before it did: it may still, once that is
+mended."""
 
 CODE = ("convexp.version", "mlflow.source.git.commit", "convexp.git.dirty")
 """The tags that say which code a run was of."""
@@ -65,11 +69,16 @@ def do(job: Job, config: dict[str, Any], run: Run) -> float | None:
             return None
         if job.sweep.skip_finished and (done := _finished(opened, job, config)) is not None:
             return _objective(done)
+        going_on: RunRecord | None = None
         try:
             job = _begun_again(opened, job)
-            return run(_going_on(opened, job, config), job)
+            going_on = _left(opened, job, config)
+            if going_on is not None:
+                opened.tag(going_on.id, {REFUSED: ""})
+                config = _going_on(going_on, job, config)
+            return run(config, job)
         except Exception as error:
-            _record(error, job, config, store, opened)
+            _record(error, job, config, store, opened, going_on)
             return WORST if isinstance(error, DivergedError) else None
 
 
@@ -137,23 +146,29 @@ def _begun_again(store: OpenStore, job: Job) -> Job:
     return replace(job, attempt=lost + 1)
 
 
-def _going_on(store: OpenStore, job: Job, config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration of the job, so that it goes on with its run that was killed.
+def _left(store: OpenStore, job: Job, config: Mapping[str, Any]) -> RunRecord | None:
+    """The run of the job that was killed, to be gone on with; None where the job begins anew.
 
-    Only with one that has left a checkpoint where this process finds it; without one the job
-    begins at its beginning. What FAILED is not gone on with: somebody has mended it.
+    Only one that has left a checkpoint where this process finds it. What FAILED on its way is not
+    gone on with: somebody has mended it.
     """
     folder = config["checkpoints"].get("folder")
     wanted = _same(job, config)
     if folder is None or wanted is None:
-        return config
+        return None
     wanted |= {NUMBER: str(job.number)}
     killed = store.find(parent=job.sweep.parent, status="KILLED", tags=wanted)
-    left = [path for run in killed if (path := checkpoints.of_run(run.id, folder)).is_file()]
-    if not left:
-        return config
-    logger.info("job %d (%s) goes on from %s", job.number, job.name, left[-1])
-    return {**config, "resume": str(left[-1])}
+    wanted |= {REFUSED: "true"}
+    killed += store.find(parent=job.sweep.parent, status="FAILED", tags=wanted)
+    left = [run for run in killed if checkpoints.of_run(run.id, folder).is_file()]
+    return max(left, key=lambda run: run.start, default=None)
+
+
+def _going_on(run: RunRecord, job: Job, config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of the job, so that it goes on with its run that was killed."""
+    file = checkpoints.of_run(run.id, config["checkpoints"]["folder"])
+    logger.info("job %d (%s) goes on from %s", job.number, job.name, file)
+    return {**config, "resume": str(file)}
 
 
 def _attempts(store: OpenStore, job: Job) -> list[RunRecord]:
@@ -167,11 +182,30 @@ class WorkerLostError(UserError):
 
 
 def _record(
-    error: Exception, job: Job, config: Mapping[str, Any], store: Store, opened: OpenStore
+    error: Exception,
+    job: Job,
+    config: Mapping[str, Any],
+    store: Store,
+    opened: OpenStore,
+    going_on: RunRecord | None,
 ) -> None:
-    """See to it that the sweep knows of the failure, and say it."""
+    """See to it that the sweep knows of the failure, and say it.
+
+    Args:
+        error: what the job failed of.
+        job: which.
+        config: its resolved configuration.
+        store: the sweep's.
+        opened: the same.
+        going_on: the run that the job was to go on with; None where it was to begin one.
+    """
     lost = isinstance(error, WorkerLostError)
-    if not lost and not _attempts(opened, job):
+    if going_on is not None:
+        # Once it goes on it is told there how it ends.
+        if opened.get(going_on.id).tags.get(RESUMED) == going_on.tags.get(RESUMED):
+            opened.end(going_on.id, "FAILED")
+            opened.tag(going_on.id, {**job.tags, ERROR: in_a_line(error), REFUSED: "true"})
+    elif not lost and not any(run.status == "FAILED" for run in _attempts(opened, job)):
         # Refused before its run began: which is a trace in the store after all, since a sweep that
         # passed over it in silence would look as if it had fewer jobs.
         tags = {**job.tags, CONFIG_HASH: config_hash(config)}

@@ -98,7 +98,8 @@ class Checkpoint:
     def normalized(self, dataset: Dataset) -> Dataset:
         """The data set with the normalization that the network was trained with.
 
-        One computed anew would depend on how many images to train on are read this time.
+        With another one its weights would see other images than those that they were fitted to;
+        one computed anew would depend on how many images to train on are read this time.
 
         Raises:
             UserError: the images are of another shape, or of other classes.

@@ -129,9 +129,9 @@ class Experiment:
 
     @cached_property
     def dataset(self) -> Dataset:
-        """The images, in their three parts; with ``checkpoint`` normalized as that training's."""
+        """The images, in their three parts; normalized as the checkpoint's, where there is one."""
         dataset: Dataset = build(self.config["dataset"], "dataset")
-        return dataset if self._used is None else self._used.normalized(dataset)
+        return dataset if self.checkpoint is None else self.checkpoint.normalized(dataset)
 
     @cached_property
     def checkpoint(self) -> Checkpoint | None:

@@ -70,7 +70,7 @@ def course(
         limits: that training's ``max_steps``, ``max_minutes`` and ``patience``.
 
     Raises:
-        UserError: another seed than the checkpoint's.
+        UserError: another seed or normalization than the checkpoint's.
     """
     if checkpoint is None:
         return Course({CONFIG_HASH: config_hash(config)})
@@ -88,6 +88,13 @@ def course(
             f"seed = {config['seed']} would have no effect on a training that goes on, whose "
             f"generators come from the checkpoint: seed = {checkpoint.config['seed']} stays, or "
             "a new training begins without resume"
+        )
+    kinds = [c["dataset"].get("normalization") for c in (checkpoint.config, config)]
+    if None not in kinds and kinds[0] != kinds[1]:
+        raise UserError(
+            f"dataset.normalization = {kinds[1]} would have no effect on a training that goes on, "
+            f"whose images are normalized as they were: dataset.normalization = {kinds[0]} stays, "
+            "or a new training begins without resume"
         )
     of = {} if checkpoint.run_id is None else {CONTINUES: checkpoint.run_id}
     tags = {

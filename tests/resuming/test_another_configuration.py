@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
+from convexp.checkpoints import Checkpoint
 from convexp.sweeps.names import config_hash
 from convexp.training import DivergedError
 from tests.resuming.runs import EACH_STEP, RUN, STEPS, STORES, Found, here, in_folder, refused
@@ -132,6 +133,36 @@ def test_another_seed_would_have_no_effect(copy: tuple[Path, Found]) -> None:
     assert refused(folder, "resume=latest", "seed=5") == (
         "seed = 5 would have no effect on a training that goes on, whose generators come from the "
         "checkpoint: seed = 231 stays, or a new training begins without resume"
+    )
+    (found,) = in_folder(folder)
+    assert found.tags == before.tags
+
+
+def test_other_images_are_normalized_as_the_weights_know_them(copy: tuple[Path, Found]) -> None:
+    folder, before = copy
+    # No step is left: what is measured now are the same weights.
+    here(folder, "resume=latest", "++dataset.num_train=40")
+    found = pair(folder, before)
+    assert found.curves()["test/loss"] == before.curves()["test/loss"]
+    old, new = (
+        Checkpoint.load(folder / "checkpoints" / f"{run.id}.npz") for run in (before, found)
+    )
+    np.testing.assert_array_equal(old.normalization.mean, new.normalization.mean)
+    np.testing.assert_array_equal(old.normalization.std, new.normalization.std)
+
+
+def test_images_that_the_network_does_not_know_are_refused(copy: tuple[Path, Found]) -> None:
+    folder, before = copy
+    assert refused(folder, "resume=latest", "++dataset.num_classes=3") == (
+        "the network of the checkpoint knows 4 classes, and synthetic has 3"
+    )
+    assert refused(folder, "resume=latest", "dataset=digits") == (
+        "the network of the checkpoint takes images of 3x6x9, and those of digits are 1x8x8"
+    )
+    assert refused(folder, "resume=latest", "++dataset.normalization=channels") == (
+        "dataset.normalization = channels would have no effect on a training that goes on, whose "
+        "images are normalized as they were: dataset.normalization = mean_image stays, or a new "
+        "training begins without resume"
     )
     (found,) = in_folder(folder)
     assert found.tags == before.tags

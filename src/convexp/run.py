@@ -20,10 +20,11 @@ from convexp.experiment import Experiment
 from convexp.memory import reuse_memory
 from convexp.models import Network
 from convexp.resuming import continued
-from convexp.sweeps.doing import OBJECTIVE, do
+from convexp.sweeps.doing import do
 from convexp.sweeps.job import Job
 from convexp.threads import one_pool
 from convexp.tracking import Store, recorded_run
+from convexp.tracking.runs import OBJECTIVE
 
 AXES = (
     "seed",

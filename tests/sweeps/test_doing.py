@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from convexp.errors import UserError
-from convexp.sweeps.doing import CONFIG_HASH, OBJECTIVE, STOPPED, do
+from convexp.sweeps.doing import CONFIG_HASH, STOPPED, do
 from convexp.sweeps.job import ATTEMPT, NUMBER, Job, Sweep
 from convexp.sweeps.names import config_hash
 from convexp.tracking import record
 from convexp.tracking.alive import process_tags
 from convexp.tracking.json_lines import OpenFolder
+from convexp.tracking.runs import OBJECTIVE
 from convexp.training import DivergedError
 
 Run = Callable[[dict[str, Any], Job], float | None]

@@ -16,15 +16,14 @@ from convexp.sweeps.names import config_hash
 from convexp.tracking import OpenStore, RunRecord, Store, recorded_run
 from convexp.tracking.alive import LOST, bury
 from convexp.tracking.record import origin
-from convexp.tracking.runs import ERROR, RESUMED, in_a_line
+from convexp.tracking.runs import ERROR, OBJECTIVE, RESUMED, in_a_line
 from convexp.tracking.signals import interruptions
 from convexp.training import DivergedError
 
 logger = logging.getLogger(__name__)
 
 CONFIG_HASH = "convexp.config_hash"
-OBJECTIVE = "convexp.objective"
-"""The tags of any run by which a job finds that it is done already, and with what result."""
+"""The tag of any run by which a job finds that it is done already."""
 
 SKIPPED = "convexp.sweep.skipped"
 STOPPED = "convexp.sweep.stopped"
@@ -113,7 +112,8 @@ def _finished(store: OpenStore, job: Job, config: Mapping[str, Any]) -> RunRecor
 
 
 def _objective(run: RunRecord) -> float | None:
-    return float(run.tags[OBJECTIVE]) if OBJECTIVE in run.tags else None
+    said = run.tags.get(OBJECTIVE)
+    return float(said) if said else None
 
 
 def _begun_again(store: OpenStore, job: Job) -> Job:

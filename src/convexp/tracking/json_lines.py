@@ -300,10 +300,7 @@ class JsonLinesTracker:
 
     def describe(self, config: Mapping[str, Any], dataset: Dataset | None) -> None:
         """Record what is known before the first step."""
-        params = record.params(config)
-        with self._store.shelter(self._signals):
-            self._store.update(self._run_id, lambda state: state.update(params=params))
-        self._append({"kind": "params", "params": params})
+        self._params(config)
         if dataset is not None:
             self._append({"kind": "inputs", "inputs": record.parts(dataset)})
         self.artifact("config.yaml", record.as_yaml(config))
@@ -314,7 +311,14 @@ class JsonLinesTracker:
         for entry in self._store.entries(self._run_id):  # run.json may know less of them
             if entry["kind"] == "metrics":
                 self._last |= entry["values"]
+        self._params(config)
         self.artifact("config.yaml", record.as_yaml(config))
+
+    def _params(self, config: Mapping[str, Any]) -> None:
+        params = record.params(config)
+        with self._store.shelter(self._signals):
+            self._store.update(self._run_id, lambda state: state.update(params=params))
+        self._append({"kind": "params", "params": params})
 
     def flush(self) -> None:
         """Write the numbers that wait."""

@@ -124,12 +124,7 @@ class MlflowTracker:
 
     def describe(self, config: Mapping[str, Any], dataset: Dataset | None) -> None:
         """Record what is known before the first step."""
-        from mlflow.entities import Param
-
-        for some in chunks(record.params(config), MOST_TAGS):
-            params = [Param(name, value) for name, value in some.items()]
-            with self._shelter():
-                self._client.log_batch(self._run_id, params=params, synchronous=True)
+        self._params(record.params(config))
         if dataset is not None:
             inputs = record.inputs(dataset)
             with self._shelter():
@@ -139,7 +134,21 @@ class MlflowTracker:
     def go_on(self, config: Mapping[str, Any]) -> None:
         """Go on with what the run has recorded; keep the configuration that is in force now."""
         self._recorded = self._store.recorded(self._run_id)
+        data = self._client.get_run(self._run_id).data
+        now = record.params(config)
+        self._params({name: value for name, value in now.items() if name not in data.params})
+        others = record.outdated(data.params, config)
+        if others or record.IN_FORCE in data.tags:
+            self.tags({record.IN_FORCE: record.as_json(others) if others else ""})
         self.artifact("config.yaml", record.as_yaml(config))
+
+    def _params(self, params: Mapping[str, str]) -> None:
+        from mlflow.entities import Param
+
+        for some in chunks(params, MOST_TAGS):
+            batch = [Param(name, value) for name, value in some.items()]
+            with self._shelter():
+                self._client.log_batch(self._run_id, params=batch, synchronous=True)
 
     def flush(self) -> None:
         """Write the numbers that wait."""

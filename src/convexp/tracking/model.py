@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from convexp.datasets.dataset import Images
 from convexp.errors import UserError
+from convexp.tracking import record
 from convexp.tracking.mlflow_races import among_others
 from convexp.tracking.model_folder import Kept, write_model
 
@@ -171,7 +172,7 @@ def _log(
         run.info.experiment_id,
         name=name,
         source_run_id=run_id,
-        params=run.data.params,
+        params=record.in_force(run.data.params, run.data.tags),
         # Who made it of what: the model's page shows these, too.
         tags={key: run.data.tags[key] for key in ORIGIN if key in run.data.tags},
     )

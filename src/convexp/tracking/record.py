@@ -31,6 +31,10 @@ LONGEST_DIGEST = 36
 LEAST_PIXELS = 400
 """Of a recorded picture's longer side: viewers blur what they must enlarge."""
 
+IN_FORCE = "convexp.in_force"
+"""The tag of a run that goes on by other values than it began with: those that MLflow, which
+changes no parameter, keeps as they were."""
+
 CONTEXTS = {"train": "training", "val": "validation", "test": "testing"}
 
 
@@ -54,6 +58,24 @@ def params(config: Mapping[str, Any]) -> dict[str, str]:
             name = next(other for i in count(2) if (other := f"{name[:245]}_{i}") not in named)
         named[name] = str(value)[:LONGEST_PARAM]
     return named
+
+
+def outdated(known: Mapping[str, str], config: Mapping[str, Any]) -> dict[str, str | None]:
+    """Of the parameters that a run has, those that a configuration has otherwise: as it has them.
+
+    Args:
+        known: the parameters; those that are of no configuration are passed over.
+        config: what is in force.
+    """
+    now = params(config)
+    ours = {name: now.get(name) for name in known if name.partition(".")[0] in config}
+    return {name: value for name, value in ours.items() if value != known[name]}
+
+
+def in_force(known: Mapping[str, str], tags: Mapping[str, str]) -> dict[str, str]:
+    """The parameters of a run as they are in force: with what its tag `IN_FORCE` says."""
+    others = json.loads(tags.get(IN_FORCE) or "{}")
+    return {name: value for name, value in {**known, **others}.items() if value is not None}
 
 
 def legal(name: str) -> str:

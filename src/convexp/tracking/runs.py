@@ -29,6 +29,9 @@ STOPPED = "convexp.stopped"
 DIVERGED = "convexp.diverged"
 """The tags that say by which limit a training ended, and where a loss was no longer finite."""
 
+OBJECTIVE = "convexp.objective"
+"""The tag that says what came of a run, for a sweeper to maximize."""
+
 RESUMED = "convexp.resumed"
 """The tag that says how often a run was gone on with."""
 
@@ -106,7 +109,7 @@ def _go_on(store: OpenStore, run_id: str, tags: Mapping[str, str]) -> str:
     if run.status == "RUNNING" and not is_gone(run):
         raise UserError(f"the run {run_id} ({run.name}) is still going on, so it cannot be resumed")
     times = int(run.tags.get(RESUMED, "0")) + 1
-    over = {tag: "" for tag in (ERROR, STOPPED, DIVERGED) if tag in run.tags}
+    over = {tag: "" for tag in (ERROR, STOPPED, DIVERGED, OBJECTIVE) if tag in run.tags}
     store.resume(run_id)
     store.tag(run_id, {**tags, **over, RESUMED: str(times)})
     return run_id

@@ -107,6 +107,16 @@ def test_the_last_weights_are_reported_and_kept_where_no_step_is_left(tmp_path: 
     assert run.metrics["best/val_accuracy"][-1][1] == again
 
 
+def test_what_is_measured_once_more_within_an_epoch_is_recorded_once(tmp_path: Path) -> None:
+    here(tmp_path, *RUN, "trainer.max_steps=5", "trainer.keep=best")
+    here(tmp_path, "resume=latest", "trainer.keep=last")
+    (run,) = continued(tmp_path)
+    for name in ("val/accuracy", "val/loss", "train/accuracy", "test/accuracy"):
+        steps = [step for step, _ in run.metrics[name]]
+        assert steps == sorted({*steps})
+        assert steps[-1] == 5
+
+
 def test_a_training_that_was_over_has_a_checkpoint_under_its_new_name(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

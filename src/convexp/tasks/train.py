@@ -81,8 +81,10 @@ def train(
     model, history = state.model, keeper.history
 
     def record(step: int, metrics: Mapping[str, float]) -> None:
-        tracker.metrics(metrics, step)
-        for name, value in metrics.items():
+        # What is measured once more where no step was left stands in the record already.
+        new = {n: value for n, value in metrics.items() if history[n][-1:] != [(step, value)]}
+        tracker.metrics(new, step)
+        for name, value in new.items():
             points = history[name]
             if points and points[-1][0] == step:
                 points.pop()

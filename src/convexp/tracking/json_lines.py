@@ -173,11 +173,11 @@ class OpenFolder:
 
     def recorded(self, run_id: str) -> Recorded:
         """What a run has recorded so far."""
-        last: dict[str, int] = {}
+        last: dict[str, tuple[int, float | None]] = {}
         images = set()
         for entry in self.entries(run_id):
             if entry["kind"] == "metrics":
-                last |= dict.fromkeys(entry["values"], entry["step"])
+                last |= {name: (entry["step"], value) for name, value in entry["values"].items()}
             elif entry["kind"] == "image":
                 images.add((entry["name"], entry["step"]))
         return Recorded(last, frozenset(images))

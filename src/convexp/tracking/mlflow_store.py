@@ -5,6 +5,7 @@ MLflow's global state (the active run, the tracking URI) is neither used nor tou
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 import shutil
@@ -185,11 +186,11 @@ class OpenMlflow:
 
     def recorded(self, run_id: str) -> Recorded:
         """What a run has recorded so far."""
-        names = self.client.get_run(run_id).data.metrics
-        last = {
-            name: max(metric.step for metric in self.client.get_metric_history(run_id, name))
-            for name in names
-        }
+        last: dict[str, tuple[int, float | None]] = {}
+        # Of each the value that MLflow shows, which is that of the last step.
+        for name, value in self.client.get_run(run_id).data.metrics.items():
+            steps = [metric.step for metric in self.client.get_metric_history(run_id, name)]
+            last[name] = (max(steps), None if math.isnan(value) else value)
         files = (Path(file.path).name for file in self.client.list_artifacts(run_id, "images"))
         parts = (re.split(r"[+%]", file) for file in files)  # filters~conv1+step+98+timestamp+...
         images = {(p[0].replace("~", "/"), int(p[2])) for p in parts if len(p) > 3}

@@ -45,23 +45,35 @@ class RunRecord:
         return None if self.end is None else self.end - self.start
 
 
+RESULTS = ("best/", "test/", "val/")
+"""How the names of what is measured of a network begin: of a step measured once more, the later
+value counts. What is measured of the machine differs each time, and stays as it was."""
+
+
 @dataclass(frozen=True)
 class Recorded:
     """What a run that goes on has recorded already, beyond the checkpoint that it goes on from.
 
     The steps in between are made a second time, to the same results; they are not recorded twice.
+    Where a result is another one after all, as of images or kernels that have changed since, it is
+    recorded beside the earlier and counts.
 
     Args:
-        metrics: the last step of each.
+        metrics: the last step of each, and its value.
         images: name and step of each picture.
     """
 
-    metrics: Mapping[str, int] = field(default_factory=dict)
+    metrics: Mapping[str, tuple[int, float | None]] = field(default_factory=dict)
     images: frozenset[tuple[str, int]] = frozenset()
 
     def new(self, values: Mapping[str, float], step: int) -> dict[str, float]:
         """Those of a step's metrics that are not recorded yet."""
-        return {name: v for name, v in values.items() if step > self.metrics.get(name, -1)}
+        return {name: value for name, value in values.items() if self._is_new(name, value, step)}
+
+    def _is_new(self, name: str, value: float, step: int) -> bool:
+        last, known = self.metrics.get(name, (-1, None))
+        again = step == last and name.startswith(RESULTS) and known is not None
+        return step > last or (again and value != known)
 
 
 class StoredTracker(Tracker, Protocol):

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
+from convexp.config import build
 from convexp.errors import UserError
 from convexp.sweeps.doing import CONFIG_HASH, STOPPED, do
 from convexp.sweeps.job import ATTEMPT, NUMBER, Job, Sweep
 from convexp.sweeps.names import config_hash
-from convexp.tracking import record
+from convexp.tracking import Store, record, recorded_run
 from convexp.tracking.alive import process_tags
 from convexp.tracking.json_lines import OpenFolder
 from convexp.tracking.runs import OBJECTIVE
@@ -110,6 +111,26 @@ def test_by_choice_only_the_same_code_counts(
         "convexp.sweeps.doing.origin", lambda: {**code, "convexp.git.dirty": "true"}
     )
     assert do(like(job, same_code=True), config, lambda config, job: 0.5) == 0.5
+
+
+def test_a_run_that_went_on_by_other_code_is_of_none(
+    job: Job, config: dict[str, Any], store: OpenFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was begun by changed files is not of the commit by which it went on."""
+    code = {"convexp.version": "1", "mlflow.source.git.commit": "a" * 40}
+    found_by, again = {CONFIG_HASH: config_hash(config), OBJECTIVE: "0.25"}, None
+    kept: Store = build(config["tracking"], "tracking")
+    for dirty in ("true", "false"):
+        for place in ("convexp.tracking.record.origin", "convexp.sweeps.doing.origin"):
+            monkeypatch.setattr(place, lambda d=dirty: {**code, "convexp.git.dirty": d})
+        with recorded_run(kept, config={}, tags={}, dataset=None, resume=again) as tracker:
+            tracker.tags(found_by)
+        again = tracker.run_id
+    assert again is not None
+    tags = store.get(again).tags
+    assert (tags["convexp.git.dirty"], tags["convexp.code.mixed"]) == ("false", "true")
+    assert do(like(job, same_code=True), config, lambda config, job: 0.5) == 0.5
+    assert do(job, config, never) == 0.25
 
 
 def test_a_job_whose_process_was_killed_is_begun_again_as_often_as_allowed(

@@ -15,8 +15,8 @@ from convexp.sweeps.job import ATTEMPT, LAUNCH, NUMBER, Job
 from convexp.sweeps.names import config_hash
 from convexp.tracking import OpenStore, RunRecord, Store, recorded_run
 from convexp.tracking.alive import LOST, bury
-from convexp.tracking.record import origin
-from convexp.tracking.runs import ERROR, OBJECTIVE, RESUMED, in_a_line
+from convexp.tracking.record import CODE, origin
+from convexp.tracking.runs import ERROR, MIXED, OBJECTIVE, RESUMED, in_a_line
 from convexp.tracking.signals import interruptions
 from convexp.training import DivergedError
 
@@ -33,9 +33,6 @@ why no more jobs are begun."""
 REFUSED = "convexp.sweep.refused"
 """The tag of a job's run that was to go on, and failed before it did: it may still, once that is
 mended."""
-
-CODE = ("convexp.version", "mlflow.source.git.commit", "convexp.git.dirty")
-"""The tags that say which code a run was of."""
 
 WORST = 0.0
 """What a diverged job is worth to a sweeper, which maximizes an accuracy."""
@@ -92,12 +89,17 @@ def _same(job: Job, config: Mapping[str, Any]) -> dict[str, str] | None:
     return wanted
 
 
+def _of_one_code(job: Job, runs: list[RunRecord]) -> list[RunRecord]:
+    """The runs without those of several codes, where only the same code counts."""
+    return [run for run in runs if not (job.sweep.same_code and run.tags.get(MIXED))]
+
+
 def _finished(store: OpenStore, job: Job, config: Mapping[str, Any]) -> RunRecord | None:
     """The run that makes the job superfluous: the latest one of its configuration that FINISHED."""
     wanted = _same(job, config)
     if wanted is None:
         return None
-    done = store.find(status="FINISHED", tags=wanted)
+    done = _of_one_code(job, store.find(status="FINISHED", tags=wanted))
     if not done:
         return None
     own = {run.id for run in store.find(parent=job.sweep.parent, tags={NUMBER: str(job.number)})}
@@ -160,6 +162,7 @@ def _left(store: OpenStore, job: Job, config: Mapping[str, Any]) -> RunRecord | 
     killed = store.find(parent=job.sweep.parent, status="KILLED", tags=wanted)
     wanted |= {REFUSED: "true"}
     killed += store.find(parent=job.sweep.parent, status="FAILED", tags=wanted)
+    killed = _of_one_code(job, killed)
     left = [run for run in killed if checkpoints.of_run(run.id, folder).is_file()]
     return max(left, key=lambda run: run.start, default=None)
 

@@ -165,6 +165,10 @@ def inputs(dataset: Dataset) -> list[DatasetInput]:
     ]
 
 
+CODE = ("convexp.version", "mlflow.source.git.commit", "convexp.git.dirty")
+"""The tags of `origin` that say which code a run is of."""
+
+
 def origin() -> dict[str, str]:
     """Tags that say who ran what: the user, the program and its version, the git commit."""
     try:

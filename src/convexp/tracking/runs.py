@@ -35,6 +35,10 @@ OBJECTIVE = "convexp.objective"
 RESUMED = "convexp.resumed"
 """The tag that says how often a run was gone on with."""
 
+MIXED = "convexp.code.mixed"
+"""The tag of a run that has gone on by another version or commit than it began with: the tags that
+say which are those of the last."""
+
 
 @contextmanager
 def recorded_run(
@@ -110,8 +114,12 @@ def _go_on(store: OpenStore, run_id: str, tags: Mapping[str, str]) -> str:
         raise UserError(f"the run {run_id} ({run.name}) is still going on, so it cannot be resumed")
     times = int(run.tags.get(RESUMED, "0")) + 1
     over = {tag: "" for tag in (ERROR, STOPPED, DIVERGED, OBJECTIVE) if tag in run.tags}
+    named = tags.keys() | run.tags.keys()
+    code = {tag: tags.get(tag, "") for tag in record.CODE if tag in named}
+    if any(run.tags.get(tag, "") != value for tag, value in code.items()):
+        over |= {MIXED: "true"}
     store.resume(run_id)
-    store.tag(run_id, {**tags, **over, RESUMED: str(times)})
+    store.tag(run_id, {**tags, **code, **over, RESUMED: str(times)})
     return run_id
 
 

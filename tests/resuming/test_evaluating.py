@@ -15,6 +15,7 @@ from tests.resuming.runs import (
     in_folder,
     refused,
 )
+from tests.test_cli import convexp
 
 
 def test_an_evaluation_finds_what_the_training_found(
@@ -115,3 +116,32 @@ def test_a_network_may_compute_in_another_dtype(copy: tuple[Path, Found]) -> Non
     assert one != other
     for row, its in zip(one, other, strict=True):
         assert row[2] == pytest.approx(its[2], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (
+            ["checkpoint=latest", "dataset.noise=[1, 2]"],
+            "dataset has no key 'noise' by default, and has one in the checkpoint: type "
+            "'++dataset.noise=[1, 2]'",
+        ),
+        (
+            ["resume=latest", "model.stages.stage1.filters=3"],
+            "model has no key 'stages' by default, and has one in the checkpoint: type "
+            "++model.stages.stage1.filters=3",
+        ),
+        (
+            ["checkpoint=latest", "dataset.nose=3"],
+            "dataset has no key 'nose', neither by default nor in the checkpoint; did you mean "
+            "'noise'? possible: channels, height, noise, normalization, num_classes, num_test, "
+            "num_train, num_val, seed, shuffle_seed, width",
+        ),
+    ],
+)
+def test_a_key_that_only_the_checkpoint_has_is_said_to_take_two_pluses(
+    copy: tuple[Path, Found], words: list[str], sentence: str
+) -> None:
+    folder, _ = copy
+    done = convexp(folder, "task=evaluate", *words)
+    assert (done.returncode, done.stderr) == (1, f"convexp: {sentence}\n")

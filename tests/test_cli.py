@@ -163,7 +163,7 @@ def test_the_tracking_uri_of_the_environment_is_respected(tmp_path: Path) -> Non
         ),
         (
             ["checkpoint=latest", "dataset.root=/data"],
-            "; a key of the checkpoint's own configuration is set by ++dataset.root=...",
+            "; a key of the checkpoint's own configuration is set by ++dataset.root=/data",
         ),
         (["+model.foo=3"], "model has no key 'foo'; possible: dtype, filter_size"),
         (["modle=three_layer"], "there is no key 'modle'; did you mean 'model'?"),

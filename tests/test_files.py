@@ -57,3 +57,26 @@ def test_what_cannot_be_written_leaves_the_old_file_alone(tmp_path: Path) -> Non
         write_whole(path, write)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("place", ["", "..", "folder", "link"])
+def test_a_folder_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    Path("link").symlink_to("folder")
+    with pytest.raises(IsADirectoryError) as caught:
+        write_whole(Path(place), lambda part: part.write_text("new"))
+    assert caught.value.strerror == "it is a folder"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "link"]
+    assert Path("link").is_symlink()
+
+
+@pytest.mark.parametrize("place", ["file/x", "file/new/x"])
+def test_what_should_be_a_folder_and_is_a_file_is_named(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("old")
+    with pytest.raises(NotADirectoryError) as caught:
+        write_whole(tmp_path / place, lambda part: part.write_text("new"))
+    assert caught.value.strerror == f"{(tmp_path / place).parent} is no folder"
+    assert (tmp_path / "file").read_text() == "old"

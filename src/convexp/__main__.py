@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -83,12 +84,44 @@ def sentence(error: Exception, words: Sequence[str] = ()) -> str:
         path, _, key = str(cause.full_key).rpartition(".")
         siblings = [str(sibling) for sibling in cause.parent_node if sibling != "_target_"]
         where = f"{path} has" if path else "there is"
-        hint = ""
-        # Hydra knows nothing of the checkpoint's configuration, which may have that key.
-        if any(word.startswith(("checkpoint=", "resume=")) for word in words):
-            hint = f"; a key of the checkpoint's own configuration is set by ++{cause.full_key}=..."
-        return f"{where} no key '{key}'; {choices(key, siblings)}{hint}"
+        return _of_checkpoint(str(cause.full_key), siblings, words) or (
+            f"{where} no key '{key}'; {choices(key, siblings)}"
+        )
     return " ".join(str(error).split())
+
+
+def _of_checkpoint(name: str, siblings: Sequence[str], words: Sequence[str]) -> str | None:
+    """What is wrong with a key that is none by default, where a checkpoint is named.
+
+    Hydra knows nothing of the checkpoint's configuration, which may have it.
+
+    Args:
+        name: the dotted key.
+        siblings: the keys that the default configuration has in its place.
+        words: of the command line.
+    """
+    given = dict(word.split("=", 1) for word in words if "=" in word)
+    named = given.get("checkpoint") or given.get("resume")
+    if named is None:
+        return None
+    from convexp.checkpoints import Checkpoint, find
+
+    word = next((w for w in words if w.startswith((f"{name}=", f"{name}."))), f"{name}=...")
+    typed = shlex.quote(f"++{word}")
+    path, _, key = name.rpartition(".")
+    where = f"{path} has no key '{key}'" if path else f"there is no key '{key}'"
+    try:
+        folder = given.get("checkpoints.folder", "checkpoints")
+        node = Checkpoint.load(find(named, folder)).config
+    except UserError:
+        hint = f"a key of the checkpoint's own configuration is set by {typed}"
+        return f"{where}; {choices(key, siblings)}; {hint}"
+    for part in path.split(".") if path else ():
+        node = node.get(part, {}) if isinstance(node, dict) else {}
+    if isinstance(node, dict) and key in node:
+        return f"{where} by default, and has one in the checkpoint: type {typed}"
+    possible = {*siblings, *(str(k) for k in node or () if k != "_target_")}
+    return f"{where}, neither by default nor in the checkpoint; {choices(key, possible)}"
 
 
 if __name__ == "__main__":

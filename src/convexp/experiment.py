@@ -235,13 +235,13 @@ class Experiment:
     @cached_property
     def classifier(self) -> Classifier:
         """The network with what it takes to use it without this experiment."""
-        if self._used is not None:
+        node, threads = self.config["model"], None
+        if self._used is None:
+            normalization, names = self.dataset.normalization, self.dataset.class_names
+        else:
+            normalization, names = self._used.normalization, self._used.class_names
             threads = self.config["backend"]["num_threads"]
-            made = Classifier.from_checkpoint(self._used, ops=self.ops, num_threads=threads)
-            self._equipped(made.model)
-            return made
-        data = self.dataset
-        return Classifier(self.model, self.config["model"], data.normalization, data.class_names)
+        return Classifier(self.model, node, normalization, names, threads)
 
     @cached_property
     def photographs(self) -> Photographs:

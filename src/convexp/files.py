@@ -6,6 +6,7 @@ import io
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from errno import EISDIR, ENOTDIR
 from glob import escape
 from pathlib import Path
 from platform import node
@@ -29,7 +30,12 @@ def write_whole(path: Path, write: Callable[[Path], object], *, durable: bool = 
     Raises:
         OSError: it cannot be written; what was there before stays.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():  # also where a link to one stands, which would be replaced
+        raise IsADirectoryError(EISDIR, "it is a folder")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise NotADirectoryError(ENOTDIR, f"{error.filename} is no folder") from error
     start = f".{path.name}.{node()}."  # a folder may be shared by machines, each with its process 7
     part = path.with_name(f"{start}{os.getpid()}.part")
     _take_away_lost(path.parent, start)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from convexp.checkpoints import Checkpoint, find
-from convexp.config import TARGET, build
+from convexp.config import TARGET, build, parameters
 from convexp.errors import UserError
 from convexp.sweeps.doing import CONFIG_HASH
 from convexp.sweeps.names import computed, config_hash, continued_hash
@@ -42,6 +42,24 @@ INDIFFERENT = {
     "dataset.root",
 }
 """The keys that make a training no other one: how far it goes, how fast, where its images lie."""
+
+SETTLED = {
+    "augment": {"fit"},
+    "average": {"state"},
+    "dataset.normalization": {"keeper"},
+    "loss": {"fit", "loss"},
+    "model": {"state"},
+    "optimizer": {"state"},
+    "schedule": {"fit"},
+    "trainer": {"fit"},
+    "trainer.keep": {"keeper"},
+}
+"""What a training has settled for the network that comes out of it, and the parts of an experiment
+by one of which a task still looks at it."""
+
+LOOKED_AT = (f"model.{TARGET}", "model.dtype", "trainer.batch_size")
+"""Of those the keys that have an effect with any task: a class may have moved since, weights may be
+converted, and by the batches ``backend=auto`` chooses."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +190,8 @@ def continued(config: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any
         overrides: what stood on the command line.
 
     Raises:
-        UserError: there is no such checkpoint, or two are named.
+        UserError: there is no such checkpoint, two are named, or the command line would have of a
+            trained network what its training has settled otherwise.
     """
     resume, checkpoint = config["resume"], config["checkpoint"]
     if resume is None and checkpoint is None:
@@ -181,18 +200,71 @@ def continued(config: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any
         raise UserError("resume goes on with a training, checkpoint uses one: name one of the two")
     path = find(str(resume or checkpoint), config["checkpoints"].get("folder"))
     named = {"resume": None, "checkpoint": None, "resume" if resume else "checkpoint": str(path)}
-    given = [override.lstrip("+~").partition("=")[0].partition("@")[0] for override in overrides]
+    words = [override.lstrip("+~").partition("=")[0].partition("@")[0] for override in overrides]
+    given = [word.replace("/", ".") for word in words]
+    kept = Checkpoint.load(path).config
+    if resume is None:
+        _check_settled(given, config, kept)
     if any(key in OVERLAYS for key in given):
         return config | named
-    kept = Checkpoint.load(path).config
     merged = {**config, **kept, "dataset": _moved(config["dataset"], kept["dataset"])}
     for key in given:
-        _take(key.replace("/", ".").split("."), config, merged)
+        _take(key.split("."), config, merged)
     if resume is None:
         merged["tracking"] = config["tracking"]
     else:
         merged["tracking"] = _tracking(config["tracking"], merged["tracking"])
     return merged | named
+
+
+def _check_settled(
+    given: Sequence[str], config: Mapping[str, Any], kept: Mapping[str, Any]
+) -> None:
+    """Is what the command line says of a trained network's training what it was?
+
+    Args:
+        given: the dotted keys that stood on the command line.
+        config: as the command line has it.
+        kept: the checkpoint's.
+
+    Raises:
+        UserError: it is another, and nothing would come of it; the sentence names the first key.
+    """
+    wanted = set(parameters(config["task"], "task"))
+    settled = [key for key, readers in SETTLED.items() if not readers & wanted]
+    now = json.loads(json.dumps(config, default=str))
+    for name in given:
+        if not any(f"{name}.".startswith(f"{key}.") for key in settled):
+            continue
+        keys = name.split(".")
+        for key in sorted(_differing(_under(keys, kept), _under(keys, now), name)):
+            if key in LOOKED_AT:
+                continue
+            task = config["task"][TARGET].rpartition(".")[2]
+            raise UserError(
+                f"task={task} uses the network of the checkpoint as it was trained, with "
+                f"{_shown(key, kept)}: {_shown(key, now)} would have no effect; leave it out, or "
+                "train another network with it"
+            )
+
+
+def _under(keys: Sequence[str], node: Any) -> Any:
+    """What stands under dotted keys in a mapping; None where nothing does."""
+    for key in keys:
+        node = node.get(key) if isinstance(node, Mapping) else None
+    return node
+
+
+def _shown(name: str, config: Mapping[str, Any]) -> str:
+    """A key with its value; of a node that is built, with the name of what it builds."""
+    value = _under(name.split("."), config)
+    if value is None and name.rpartition(".")[2] not in (
+        _under(name.split(".")[:-1], config) or ()
+    ):
+        return f"no {name}"
+    if isinstance(value, Mapping) and TARGET in value:
+        return f"{name}.{TARGET} = {value[TARGET]!r}"
+    return f"{name} = {value!r}"
 
 
 def _tracking(now: dict[str, Any], kept: dict[str, Any]) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def test_patterns_stand_for_files(folder: Path, patterns: list[str], files: list
     [
         ("*.gif", r"no file fits '\*\.gif' in "),
         (["a.png", "x*"], r"no file fits 'x\*' in "),
-        ("photos", "'photos' cannot be read: Is a directory"),
+        ("photos", r"'photos' is a folder; 'photos/\*' stands for its files"),
         ("x.png", "'x.png' cannot be read: No such file or directory"),
         ("text.png", "'text.png' is no image of a known format"),
         ([], "the list names no file"),

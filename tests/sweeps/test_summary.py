@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from convexp.sweeps import summary
 from convexp.sweeps.picture import comparison
+from convexp.sweeps.report import print_sweep
 from convexp.sweeps.summary import JobResult
 from convexp.tracking import RunRecord
 from convexp.tracking.store import Status
@@ -50,6 +52,49 @@ def test_the_first_of_equals_is_the_best() -> None:
     winner = summary.best([job(0, "a=1", score=0.5), job(1, "a=2", score=0.5)])
     assert winner is not None
     assert winner.number == 0
+
+
+def by_test(number: int, score: float, status: Status = "FINISHED") -> JobResult:
+    run = RunRecord(f"t{number}", "name", status, 100.0, 102.5, {}, {"test/accuracy": score})
+    return JobResult(number, (f"lr={number}",), run)
+
+
+OPTIMISTIC = (
+    "for want of a validation accuracy: the figure of the best is optimistic; "
+    "dataset.num_val=... leaves images to choose by"
+)
+
+
+@pytest.mark.parametrize(
+    ("jobs", "some"),
+    [
+        ([by_test(0, 0.5), by_test(1, 0.75), by_test(2, 0.9, "FAILED")], ""),
+        ([by_test(0, 0.5), by_test(1, 0.75), job(2, "lr=2", score=0.7)], " in 2 of 3 jobs"),
+    ],
+    ids=["all", "some"],
+)
+def test_a_best_by_test_accuracy_is_said_to_be_optimistic(jobs: list[JobResult], some: str) -> None:
+    warning = f"test accuracy{some}, {OPTIMISTIC}"
+    assert f"\n\ncompared by {warning}\n\n" in summary.note(jobs, "convexp -m ...")
+    out = io.StringIO()
+    print_sweep(
+        jobs,
+        status="FINISHED",
+        stopped="",
+        address="here",
+        command=None,
+        links=[],
+        again=None,
+        console=Console(file=out),
+    )
+    (line,) = (line for line in out.getvalue().splitlines() if "optimistic" in line)
+    assert line == f"compared by  {warning}"
+
+
+def test_nothing_is_said_where_nothing_was_chosen_by_test_accuracy() -> None:
+    for jobs in (SEEDS, [by_test(0, 0.5)], [by_test(0, 0.5), by_test(1, 0.9, "FAILED")]):
+        assert summary.caution(jobs) is None
+        assert "optimistic" not in summary.note(jobs, "convexp -m ...")
 
 
 def test_seeds_are_averaged() -> None:

@@ -119,3 +119,21 @@ def test_an_unknown_backend_is_refused() -> None:
 def test_the_trainers_epochs_end_it() -> None:
     tracker = compare("fast", "naive", "trainer.epochs=1", steps=100)
     assert set(tracker.steps["train/loss"]) == set(range(1, 7))
+
+
+@pytest.mark.parametrize("resync", [True, False])
+@pytest.mark.parametrize("average", ["ema", "lookahead"])
+def test_the_steps_are_those_of_a_training_with_its_average(average: str, resync: bool) -> None:
+    # One batch an epoch: a training draws from the batches' generator between them, too.
+    words = [f"average={average}", "trainer.epochs=6", "trainer.batch_size=60", "dataset.noise=120"]
+    words += ["model.num_filters=4", "model.dtype=float64", "optimizer.learning_rate=1e-2"]
+    tracker = compare("fast", "naive", *words, steps=100, resync=resync)
+    experiment = composed("backend=fast", *words)
+    found: dict[str, dict[int, float]] = {}
+    for step, metrics in experiment.fit(experiment.state, experiment.dataset):
+        for name, value in metrics.items():
+            found.setdefault(name, {})[step] = value
+    assert tracker.steps["train/loss"] == pytest.approx(found["train/loss"], rel=1e-6)
+    if not resync:
+        assert tracker.steps["val/accuracy"][6] == found["val/accuracy"][6]
+        assert tracker.steps["val/accuracy_of_other"][6] == found["val/accuracy"][6]

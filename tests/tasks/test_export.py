@@ -60,8 +60,12 @@ def test_the_file_gives_what_the_network_gives(trained: Path) -> None:
     [
         (["checkpoint=null"], "task=export wants a trained network: "),
         (["task.opset=12"], "task=export: there is no opset 12; possible: 13 to "),
-        (["task.output=mlflow.db/net.onnx"], "task.output = 'mlflow.db/net.onnx': "),
-        (["task.output=."], "task.output = '.': "),
+        (
+            ["task.output=mlflow.db/net.onnx"],
+            "task.output = 'mlflow.db/net.onnx': mlflow.db is no folder",
+        ),
+        (["task.output=."], "task.output = '.': it is a folder"),
+        (["task.output="], "task.output = '': it is a folder"),
     ],
 )
 def test_a_mistake_is_one_sentence(trained: Path, overrides: list[str], sentence: str) -> None:

@@ -95,7 +95,9 @@ def test_it_begins_with_two_photographs_and_needs_no_data(trained: Path) -> None
         (["checkpoint=latest", "images=*.gif"], "images: no file fits '*.gif' in "),
         (["checkpoint=latest", "images=mlflow.db"], "images: 'mlflow.db' is no image of a known"),
         (["checkpoint=latest", "images=7"], "images = 7: input should be a valid string"),
+        (["checkpoint=latest", "images=photos"], "images: 'photos' is a folder; 'photos/*' stands"),
         (["checkpoint=latest", "task.output=a.txt"], "task.output = 'a.txt': its ending must be"),
+        (["checkpoint=latest", "task.output=a.pgf"], "task.output = 'a.pgf': its ending must be"),
     ],
 )
 def test_a_mistake_is_one_sentence(trained: Path, overrides: list[str], sentence: str) -> None:

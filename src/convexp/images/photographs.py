@@ -49,13 +49,15 @@ def filtered_figure(pictures: Sequence[Picture], grey: NDArray[Any], edges: NDAr
 def picture_format(path: Path) -> str:
     """The format that a file name's ending stands for, one of those that matplotlib writes.
 
+    But for PGF, which takes LaTeX, and of which a picture is several files.
+
     Raises:
         ValueError: it stands for none.
     """
     from matplotlib.figure import Figure
 
     format = path.suffix.removeprefix(".").lower()
-    possible = sorted(Figure().canvas.get_supported_filetypes())
+    possible = sorted(Figure().canvas.get_supported_filetypes().keys() - {"pgf"})
     if format not in possible:
         raise ValueError(f"its ending must be one of {', '.join(possible)}")
     return format

@@ -115,6 +115,8 @@ def read(name: str, fit: Callable[[Image], Picture]) -> Picture:
                 return fit(image)
     except UnidentifiedImageError as error:
         raise ValueError(f"{name!r} is no image of a known format") from error
+    except IsADirectoryError as error:
+        raise ValueError(f"{name!r} is a folder; '{Path(name)}/*' stands for its files") from error
     except MemoryError:  # says nothing of the file
         raise
     except Exception as error:  # what Pillow raises for a broken file depends on the format

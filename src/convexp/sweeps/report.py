@@ -9,7 +9,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from convexp.sweeps.summary import SHOWN, JobResult, best, cells, counts, over_seeds, spread
+from convexp.sweeps.summary import (
+    SHOWN,
+    JobResult,
+    best,
+    caution,
+    cells,
+    counts,
+    over_seeds,
+    spread,
+)
 from convexp.terminal import say
 
 WIDTH_OF_FILES = 150  # a file or a pipe has none: enough for names in one line
@@ -60,6 +69,8 @@ def print_sweep(
         lines["best"] = f"{winner.score:.4f}, {winner.name} (run {winner.run.id})"
     for group in over_seeds(jobs)[:5]:
         lines.setdefault("over seeds", f"{spread(group)}, {group.name}")
+    if (warning := caution(jobs)) is not None:
+        lines["compared by"] = warning
     lines["recorded in"] = address
     if command:
         lines["start its pages by"] = command

@@ -27,6 +27,7 @@ from convexp.training import (
     TrainingState,
     evaluate,
     loss_and_gradients,
+    num_steps,
     of_batch,
     steps,
 )
@@ -91,7 +92,8 @@ def diff(
     norm of the difference as a fraction of the tensor's own norm: a single pixel whose gradient
     goes elsewhere, since rounding decided a tie, is no sign of a wrong kernel. A bias that rounding
     alone moves (before a batch norm) the other backend takes from the run's, with ``resync`` as
-    everything else.
+    everything else. An average of the weights is made as in a training, after they are compared,
+    since no backend has a part in it; the validation accuracies are those of the averages.
 
     Args:
         other: the name of the backend beside.
@@ -137,10 +139,7 @@ def diff(
     console.print(_table(worst, tolerance))
     say(f"loss of the last step: {losses[0]:.6g} and {losses[1]:.6g}", console)
     if parted is None and len(dataset.val) and not resync:
-        mine, its = (
-            evaluate(side.model, dataset, dataset.val, loss=settings["loss"]).accuracy
-            for side in pair
-        )
+        mine, its = (side.accuracy(dataset) for side in pair)
         say(f"validation accuracy: {mine:.4f} and {its:.4f}", console)
         tracker.metrics({"val/accuracy": mine, "val/accuracy_of_other": its}, step)
     say(f"recorded in {tracker.location}", console)
@@ -158,6 +157,7 @@ def _side_by_side(
 ) -> Iterator[Compared]:
     """Each step of both, and how far apart they are after it."""
     one, other = pair
+    total = settings["epochs"] * num_steps(dataset, settings["batch_size"])
     for step in _steps(one.state, dataset, settings):
         if resync:
             other.model.restore(one.model.snapshot())
@@ -167,6 +167,8 @@ def _side_by_side(
         if not resync:
             for name in _idle_biases(mine, its, one.model.dtype):
                 other.model.parameters[name][...] = one.model.parameters[name]
+        for side in pair:
+            side.average(one.state.step / total)
 
 
 def _table(worst: Mapping[str, float], tolerance: float) -> Table:
@@ -245,6 +247,15 @@ class _Side:
             if name.rpartition(".")[2] not in ("b", "beta"):
                 seen[name] = Tensor(value, _norm(value))
         return loss, seen
+
+    def average(self, done: float) -> None:
+        """Take the step's weights into their average, which may write them."""
+        self.state.average.after_step(self.state.weights, self.state.step, done)
+
+    def accuracy(self, dataset: Dataset) -> float:
+        """On the validation images, of the averaged weights where there is an average."""
+        with self.state.average.evaluated(self.state.weights):
+            return evaluate(self.model, dataset, dataset.val, loss=self.loss).accuracy
 
 
 def _sums(a: Array) -> Array:

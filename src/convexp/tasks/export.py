@@ -56,9 +56,8 @@ def export(
     path = Path(output)
     try:
         write_whole(path, lambda part: part.write_bytes(exported))
-    except (OSError, ValueError) as error:  # a folder's name has no last part
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"task.output = {output!r}: {reason}") from error
+    except OSError as error:
+        raise UserError(f"task.output = {output!r}: {error.strerror or error}") from error
     tracker.metrics({"export/largest_difference": difference}, trained.step)
     tracker.artifact("model.onnx", exported)
     C, H, W = classifier.input_shape

@@ -94,8 +94,14 @@ class Augmentation:
         """Is something left of images of this size?
 
         Raises:
-            ValueError: the square covers them wherever its centre is.
+            ValueError: a crop may lie in the padding alone, or the square covers the images
+                wherever its centre is.
         """
+        if self.pad and self.pad >= min(height, width):
+            raise ValueError(
+                f"pad = {self.pad} lets a crop of images of {height} x {width} pixels show nothing "
+                f"but padding; it must be at most {min(height, width) - 1}"
+            )
         most = 2 * max(height, width) - 2
         if self.cutout > most:
             raise ValueError(

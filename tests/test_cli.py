@@ -195,6 +195,10 @@ def test_the_tracking_uri_of_the_environment_is_respected(tmp_path: Path) -> Non
             "augment: pad = 6 lets a crop of images of 6 x 9 pixels show nothing but padding; "
             "it must be at most 5",
         ),
+        (
+            ["average=lookahead", "average.every=1000"],
+            "average: every = 1000 is more than the ",
+        ),
         (["trainer.warmup_epochs=2"], "trainer.warmup_epochs = 2 must be less than trainer.epochs"),
         (
             ["model.init=lsuv", "dataset.num_train=1"],

@@ -252,6 +252,13 @@ def test_a_layer_that_does_not_fit_is_named_with_what_it_takes(
         net.add("add", Add, after=("pool1", IMAGES))
 
 
+def test_a_layer_too_large_for_memory_is_named(ops: Ops, rng: np.random.Generator) -> None:
+    net = Builder((1000,), ops)
+    sentence = "^the layer 'wide', which takes 1000 from 'images': Unable to allocate .* PiB for an"
+    with pytest.raises(ValueError, match=sentence):
+        net.add("wide", Affine, num_outputs=10**13, bias=True, rng=rng, **WEIGHTS)
+
+
 class Counted(Layer):
     """Adds 1, and knows how many of its kind's outputs are alive when it is called."""
 

@@ -39,8 +39,8 @@ class Builder:
             **options: the class's own.
 
         Raises:
-            ValueError: the name is taken, what it takes is not there or does not fit; the sentence
-                names the layer.
+            ValueError: the name is taken, what it takes is not there or does not fit, or its weights
+                do not fit into memory; the sentence names the layer.
         """
         if name in self._shapes:
             raise ValueError(f"there is '{name}' already; the layer needs a name of its own")
@@ -55,7 +55,7 @@ class Builder:
             options["ops"] = self.ops
         try:
             layer = kind(shapes if issubclass(kind, Join) else shapes[0], **options)  # type: ignore[arg-type]
-        except ValueError as error:
+        except (ValueError, MemoryError) as error:
             taken = ", ".join(
                 f"{'x'.join(map(str, shape))} from '{source}'"
                 for shape, source in zip(shapes, sources, strict=True)

@@ -39,8 +39,8 @@ class Builder:
             **options: the class's own.
 
         Raises:
-            ValueError: the name is taken, what it takes is not there or does not fit, or its weights
-                do not fit into memory; the sentence names the layer.
+            ValueError: the name is taken, what it takes is not there or does not fit, or its
+                weights are too large for the memory; the sentence names the layer.
         """
         if name in self._shapes:
             raise ValueError(f"there is '{name}' already; the layer needs a name of its own")

@@ -55,8 +55,8 @@ class Augmentation:
     Each draws from a stream of its own, so the one does not change what another draws.
 
     Args:
-        pad: an image is padded by so many pixels on each side and cut back to its size at a random
-            place; 0 for not.
+        pad: an image is padded by so many pixels on each side, fewer than it has itself, and cut
+            back to its size at a random place; 0 for not.
         pad_mode: what it is padded with: ``zeros``, or ``reflect`` for the image mirrored in its
             outermost pixels.
         flip: which images are mirrored, left for right: ``none``; ``random`` for each with

@@ -121,6 +121,20 @@ def test_lookahead_calls_the_weights_back_every_few_steps() -> None:
     assert arrays["a.w"] == pytest.approx(slow)
 
 
+def test_a_training_too_short_for_the_slow_weights_to_move_is_refused() -> None:
+    for steps in range(1, 6):
+        average, arrays = Lookahead(every=3, decay=0.9, power=2.0), {"a.w": np.array([1.0])}
+        average.begin(arrays)
+        walk(average, arrays, [{"a.w": np.array([1.0])}] * steps)
+        average.finish(arrays)
+        if arrays["a.w"] != 1:
+            average.check_steps(steps)
+        else:
+            with pytest.raises(ValueError, match=f"every = 3 is more than the {steps} steps of "):
+                average.check_steps(steps)
+    EMA(decay=0.999).check_steps(1)
+
+
 def test_without_a_power_lookahead_is_the_same_throughout() -> None:
     average, arrays = Lookahead(every=1, decay=0.5, power=0.0), {"a.w": np.array([0.0])}
     average.begin(arrays)

@@ -190,6 +190,15 @@ def test_the_tracking_uri_of_the_environment_is_respected(tmp_path: Path) -> Non
             "augment: cutout = 17 blanks images of 6 x 9 pixels whole, wherever the square lies; "
             "it must be at most 16",
         ),
+        (
+            ["augment=crop_flip", "augment.pad=6"],
+            "augment: pad = 6 lets a crop of images of 6 x 9 pixels show nothing but padding; "
+            "it must be at most 5",
+        ),
+        (
+            ["average=lookahead", "average.every=1000"],
+            "average: every = 1000 is more than the ",
+        ),
         (["trainer.warmup_epochs=2"], "trainer.warmup_epochs = 2 must be less than trainer.epochs"),
         (
             ["model.init=lsuv", "dataset.num_train=1"],

@@ -134,6 +134,8 @@ def test_a_few_steps_of_everything() -> None:
     assert (config["trainer"]["batch_size"], config["trainer"]["keep"]) == (20, "last")
     parts = [config["dataset"][f"num_{part}"] for part in ("train", "val", "test")]
     assert parts == [200, 50, 50]
+    # Batches of the experiment's 1,024 would make two steps of that, too few for its lookahead.
+    assert composed("debug=fast", "experiment=cifar10_94")["trainer"]["batch_size"] == 50
 
 
 def test_the_experiments_are_what_the_course_does() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -90,3 +91,10 @@ def test_large_scores_do_not_overflow() -> None:
 def test_what_is_no_batch_is_refused(scores: tuple[int, ...], labels: int) -> None:
     with pytest.raises(ValueError, match=r"scores \(N, K\) and labels \(N,\)"):
         softmax(np.zeros(scores), np.zeros(labels, int))
+
+
+@pytest.mark.parametrize("loss", [softmax, smoothed, hinge])
+@pytest.mark.parametrize("label", [-1, 3])
+def test_a_label_that_is_no_class_is_refused(loss: Any, label: int) -> None:
+    with pytest.raises(ValueError, match=f"labels are from 0 to 2, .* go from .*{label}"):
+        loss(np.zeros((2, 3)), np.array([1, label]))

@@ -93,6 +93,22 @@ def test_a_warm_up_may_end_within_an_epoch_and_within_a_step() -> None:
     assert factors(warm, epochs=1) == pytest.approx([0.25 / 0.6, 0.5 / 0.6, 1, 1, 1])
 
 
+def test_epochs_are_counted_from_the_warm_up_s_end_by_any_number_of_steps() -> None:
+    for steps in (3, 7, 10, 49, 391):
+        for warmup in (1, steps // 2, steps + 1):  # in steps
+            for schedule in (
+                partial(exponential, decay=0.5),
+                partial(step, milestones=[1, 2, 3, 4, 5], factor=0.5),
+            ):
+                warm = partial(
+                    warmed_up, schedule, epochs=9, warmup=warmup / steps, steps_per_epoch=steps
+                )
+                for epoch in range(1, 6):
+                    first = warmup + epoch * steps
+                    for i, factor in ((first - 1, 0.5 ** (epoch - 1)), (first, 0.5**epoch)):
+                        assert warm(i // steps + i % steps / steps) == factor
+
+
 def test_no_warm_up_is_the_schedule() -> None:
     schedule = partial(cosine, last=0.0)
     assert factors(partial(warmed_up, schedule, warmup=0, steps_per_epoch=4)) == factors(schedule)

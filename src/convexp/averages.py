@@ -42,6 +42,13 @@ class Average(ABC):
         self.kept = {name: array.copy() for name, array in arrays.items()}
         self._scratch = np.empty(max(array.nbytes for array in arrays.values()), np.uint8)
 
+    def check_steps(self, steps: int) -> None:  # noqa: B027  (most take in every step)
+        """Does a training of so many steps reach what is kept?
+
+        Raises:
+            ValueError: it ends before the first of them is taken in.
+        """
+
     @abstractmethod
     def after_step(self, arrays: Arrays, step: int, done: float) -> None:
         """Take in what a step has made.
@@ -149,6 +156,15 @@ class Lookahead(Average):
     def __init__(self, *, every: PositiveInt, decay: Fraction, power: NonNegativeFloat) -> None:
         super().__init__()
         self.every, self.decay, self.power = every, decay, power
+
+    def check_steps(self, steps: int) -> None:
+        """The slow weights move for the first time after ``every`` steps."""
+        if steps < self.every:
+            raise ValueError(
+                f"every = {self.every} is more than the {steps} steps of the training, which would "
+                "end with the weights that it began with; more epochs or smaller batches make more "
+                "steps"
+            )
 
     def after_step(self, arrays: Arrays, step: int, done: float) -> None:
         """Every ``every`` steps move the slow weights, and write them into the arrays."""

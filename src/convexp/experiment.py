@@ -24,7 +24,7 @@ from convexp.plugins import AUTO, Selection, select
 from convexp.plugins.guard import guarded
 from convexp.plugins.shadow import Shadow
 from convexp.resuming import Course, course
-from convexp.training import Loss, TrainingState
+from convexp.training import Loss, TrainingState, num_steps
 
 if TYPE_CHECKING:
     from convexp.auto import Decisions
@@ -268,11 +268,16 @@ class Experiment:
         """The training, at its beginning or where ``resume`` goes on."""
         optimizer = build(self.config["optimizer"], "optimizer", ops=self.ops)
         average = build(self.config["average"], "average")
+        loop = self.fit.keywords
+        try:
+            average.check_steps(loop["epochs"] * num_steps(self.dataset, loop["batch_size"]))
+        except ValueError as error:
+            raise UserError(f"average: {error}") from error
         state = TrainingState(self.model, optimizer, average, self.batches)
         if self._resumed is not None:
             try:
                 state.restore(self._resumed.arrays, self._resumed.words["training"])
-                state.check_epoch(len(self.dataset.train), self.fit.keywords["batch_size"])
+                state.check_epoch(len(self.dataset.train), loop["batch_size"])
             except ValueError as error:
                 raise UserError(f"resume={self.config['resume']}: {error}") from error
         return state

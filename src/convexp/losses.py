@@ -32,7 +32,7 @@ def softmax(
         The loss, and its gradient ``(softmax(s) - t) / N``, of the shape and dtype of ``scores``.
 
     Raises:
-        ValueError: the shapes do not fit, or the batch is empty.
+        ValueError: the shapes do not fit, the batch is empty, or a label is none of the classes.
     """
     rows = _rows(scores, labels)
     # Shifted by the largest, no exponential overflows; the quotient stays what it was.
@@ -63,7 +63,7 @@ def svm(scores: Array, labels: Labels, *, margin: PositiveFloat) -> tuple[float,
         The loss, and its gradient, of the shape and dtype of ``scores``.
 
     Raises:
-        ValueError: the shapes do not fit, or the batch is empty.
+        ValueError: the shapes do not fit, the batch is empty, or a label is none of the classes.
     """
     rows = _rows(scores, labels)
     excess = np.maximum(scores - scores[rows, labels][:, None] + margin, 0)
@@ -96,7 +96,7 @@ def mixed(
         The loss, and its gradient, of the shape and dtype of ``scores``.
 
     Raises:
-        ValueError: the shapes do not fit, or the batch is empty.
+        ValueError: the shapes do not fit, the batch is empty, or a label is none of the classes.
     """
     one, dscores = loss(scores, labels)
     other, dothers = loss(scores, others)
@@ -109,5 +109,11 @@ def _rows(scores: Array, labels: Labels) -> npt.NDArray[np.intp]:
         raise ValueError(
             f"a loss takes scores (N, K) and labels (N,) of at least one image, "
             f"not {scores.shape} and {labels.shape}"
+        )
+    lowest, highest = labels.min(), labels.max()
+    if lowest < 0 or highest >= scores.shape[1]:  # NumPy would count -1 from the end
+        raise ValueError(
+            f"labels are from 0 to {scores.shape[1] - 1}, as there are {scores.shape[1]} scores, "
+            f"but they go from {lowest} to {highest}"
         )
     return np.arange(len(scores))

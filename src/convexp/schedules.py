@@ -25,6 +25,10 @@ Factor = Annotated[float, Gt(0), Le(1)]
 Share = Annotated[float, Gt(0), Lt(1)]
 """A part of the training."""
 
+ROUNDING = 1e-9
+"""Of an epoch: far less than a step, far more than sums and differences of its fractions are off
+by, which would let an epoch begin a step late."""
+
 
 def constant(epoch: float, epochs: float) -> float:
     """The optimizer's rate throughout: 1."""
@@ -33,14 +37,14 @@ def constant(epoch: float, epochs: float) -> float:
 
 def exponential(epoch: float, epochs: float, *, decay: PositiveFloat) -> float:
     """``decay ** floor(epoch)``: the rate is multiplied by ``decay`` after each epoch."""
-    return float(decay ** floor(epoch))
+    return float(decay ** floor(epoch + ROUNDING))
 
 
 def step(
     epoch: float, epochs: float, *, milestones: list[PositiveFloat], factor: PositiveFloat
 ) -> float:
     """The rate is multiplied by ``factor`` when each of the milestones, in epochs, is reached."""
-    return float(factor ** sum(epoch >= milestone for milestone in milestones))
+    return float(factor ** sum(epoch + ROUNDING >= milestone for milestone in milestones))
 
 
 def cosine(epoch: float, epochs: float, *, last: NonNegativeFloat) -> float:
@@ -86,9 +90,10 @@ def warmed_up(
 ) -> float:
     """The factor of a schedule that follows on a warm-up (Goyal et al. 2017, arXiv 1706.02677).
 
-    The schedule runs over what the warm-up leaves of the training. Before that the factor grows
-    along a straight line from 0 to the schedule's first. A step of the warm-up has the factor at
-    its own end, so the first one moves the weights and the last one has the whole rate.
+    The schedule runs over what the warm-up leaves of the training; its epochs, and its milestones,
+    are counted from the end of the warm-up. Before that the factor grows along a straight line from
+    0 to the schedule's first. A step of the warm-up has the factor at its own end, so the first one
+    moves the weights and the last one has the whole rate.
 
     Args:
         schedule: of the epochs after the warm-up.

@@ -167,6 +167,20 @@ def test_cutout_blanks_a_square_around_any_pixel(dtype: type, side: int) -> None
         assert min(seen.count(square) for square in set(seen)) > 15
 
 
+@pytest.mark.parametrize("shape", [(3, 5), (5, 3), (4, 4), (1, 4)])
+def test_a_padding_of_which_a_crop_may_show_nothing_else_is_refused(shape: tuple[int, int]) -> None:
+    refused = []
+    for pad in range(7):
+        try:
+            Augmentation(**OFF | {"pad": pad}).check_images(*shape)
+        except ValueError:
+            refused.append(pad)
+        x = images(600, shape=(1, *shape))
+        left = changed(x, pad=pad, pad_mode="zeros").x.any(axis=(1, 2, 3)).all()
+        assert left == (pad not in refused), pad
+    assert refused == list(range(max(1, min(shape)), 7))
+
+
 @pytest.mark.parametrize("shape", [(3, 5), (5, 3), (8, 8), (1, 4)])
 def test_a_square_that_leaves_nothing_of_any_image_is_refused(shape: tuple[int, int]) -> None:
     refused = []

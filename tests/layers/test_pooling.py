@@ -65,3 +65,9 @@ def test_a_pool_that_does_not_fit_is_refused() -> None:
     _, cache = layer.forward(IMAGES, train=True)
     with pytest.raises(ValueError, match=r"dy \(2, 3, 5, 7\) must have the shape"):
         layer.backward(IMAGES, cache)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 6, 7), (2, 3, 5, 8), (2, 3, 4, 7), (2, 2, 5, 7)])
+def test_an_average_pool_takes_images_of_its_own_shape(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"must hold images of the shape \(3, 5, 7\)"):
+        AvgPool((3, 5, 7), size=2, stride=2).forward(np.zeros(shape), train=False)

@@ -55,8 +55,8 @@ class Augmentation:
     Each draws from a stream of its own, so the one does not change what another draws.
 
     Args:
-        pad: an image is padded by so many pixels on each side and cut back to its size at a random
-            place; 0 for not.
+        pad: an image is padded by so many pixels on each side, fewer than it has itself, and cut
+            back to its size at a random place; 0 for not.
         pad_mode: what it is padded with: ``zeros``, or ``reflect`` for the image mirrored in its
             outermost pixels.
         flip: which images are mirrored, left for right: ``none``; ``random`` for each with
@@ -94,8 +94,14 @@ class Augmentation:
         """Is something left of images of this size?
 
         Raises:
-            ValueError: the square covers them wherever its centre is.
+            ValueError: a crop may lie in the padding alone, or the square covers the images
+                wherever its centre is.
         """
+        if self.pad and self.pad >= min(height, width):
+            raise ValueError(
+                f"pad = {self.pad} lets a crop of images of {height} x {width} pixels show nothing "
+                f"but padding; it must be at most {min(height, width) - 1}"
+            )
         most = 2 * max(height, width) - 2
         if self.cutout > most:
             raise ValueError(

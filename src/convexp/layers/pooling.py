@@ -61,7 +61,7 @@ class AvgPool(Layer):
 
     def __init__(self, input_shape: Shape, *, size: Pair, stride: Pair) -> None:
         super().__init__(max_pool_shape((1, *input_shape), size=size, stride=stride)[1:])
-        self.size, self.stride = size, stride
+        self.input_shape, self.size, self.stride = input_shape, size, stride
         # Of each row and column of a window: where its values are, in all windows.
         self._rows, self._columns = (
             [slice(k, k + (out - 1) * step + 1, step) for k in range(length)]
@@ -74,6 +74,8 @@ class AvgPool(Layer):
         )
 
     def forward(self, x: Array, *, train: bool) -> tuple[Array, Shape]:
+        if x.shape[1:] != self.input_shape:  # the windows would be of a part of larger images
+            raise ValueError(f"x {x.shape} must hold images of the shape {self.input_shape}")
         # Rows first: sums of whole rows run at the speed of memory, a sum over a short axis, as of
         # x reshaped to windows, at a tenth of that.
         y = _sum([x[:, :, rows] for rows in self._rows])

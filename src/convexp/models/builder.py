@@ -39,16 +39,23 @@ class Builder:
             **options: the class's own.
 
         Raises:
-            ValueError: what it takes does not fit; the sentence names the layer.
+            ValueError: the name is taken, what it takes is not there or does not fit, or its
+                weights are too large for the memory; the sentence names the layer.
         """
+        if name in self._shapes:
+            raise ValueError(f"there is '{name}' already; the layer needs a name of its own")
         sources = (after,) if isinstance(after, str) else after
-        self._inputs[name] = sources = tuple(source or self.last for source in sources)
+        sources = tuple(source or self.last for source in sources)
+        for source in sources:
+            if source not in self._shapes:
+                raise ValueError(f"the layer '{name}' takes '{source}', which is none before it")
+        self._inputs[name] = sources
         shapes = [self._shapes[source] for source in sources]
         if kind.op is not None:
             options["ops"] = self.ops
         try:
             layer = kind(shapes if issubclass(kind, Join) else shapes[0], **options)  # type: ignore[arg-type]
-        except ValueError as error:
+        except (ValueError, MemoryError) as error:
             taken = ", ".join(
                 f"{'x'.join(map(str, shape))} from '{source}'"
                 for shape, source in zip(shapes, sources, strict=True)

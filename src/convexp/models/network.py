@@ -68,7 +68,9 @@ class Network:
         state: ``{"bn1.mean": array, ...}``, likewise.
 
     Raises:
-        ValueError: a layer takes what does not come before it, or nobody takes what one gives.
+        ValueError: there is no layer, or one has the name `IMAGES`; a layer takes what does not
+            come before it, or more than one thing though it joins none; nobody takes what one
+            gives; or ``inputs`` names a layer that there is not.
     """
 
     def __init__(
@@ -82,9 +84,14 @@ class Network:
     ) -> None:
         self.layers = dict(layers)
         self.reg, self.ops, self.unit_variance = reg, ops, unit_variance
+        inputs = inputs or {}
+        if unknown := [name for name in inputs if name not in self.layers]:
+            raise ValueError(
+                f"there is no layer '{unknown[0]}' that could take {inputs[unknown[0]]}"
+            )
         before = [IMAGES, *self.layers][: len(self.layers)]
         self.inputs = {
-            name: tuple((inputs or {}).get(name, (previous,)))
+            name: tuple(inputs.get(name, (previous,)))
             for name, previous in zip(self.layers, before, strict=True)
         }
         self._last_use = self._check()
@@ -106,8 +113,17 @@ class Network:
 
     def _check(self) -> dict[str, str]:
         """The last layer that takes each output, after a look whether all fits together."""
+        if not self.layers:
+            raise ValueError("a network needs at least one layer")
+        if IMAGES in self.layers:
+            raise ValueError(f"no layer may be called '{IMAGES}', as the network's own input is")
         known, last_use = {IMAGES}, {}
         for name, sources in self.inputs.items():
+            if len(sources) != 1 and not isinstance(self.layers[name], Join):
+                raise ValueError(
+                    f"the layer '{name}' takes one input, not {len(sources)}: a join, as Add or "
+                    "Concatenate, makes one of several"
+                )
             for source in sources:
                 if source not in known:
                     raise ValueError(
@@ -123,7 +139,13 @@ class Network:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """That of the parameters, in which batches are to be cut."""
+        """That of the parameters, in which batches are to be cut.
+
+        Raises:
+            ValueError: there is no parameter.
+        """
+        if not self.parameters:
+            raise ValueError("a network without parameters has no dtype, and nothing to train")
         return next(iter(self.parameters.values())).dtype
 
     @property

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from traceback import walk_tb
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
@@ -64,6 +65,10 @@ def main() -> None:
         sys.exit(f"convexp: {error} ({hint})" if str(error) else 1)
     except (UserError, HydraException, OmegaConfBaseException) as error:
         sys.exit(f"convexp: {sentence(error, sys.argv[1:])}")
+    except Exception as error:
+        if any(frame.f_code.co_name == "experiment" for frame, _ in walk_tb(error.__traceback__)):
+            raise
+        sys.exit(f"convexp: {before_a_job(error)}")
     except KeyboardInterrupt:
         sys.exit("convexp: interrupted")
 
@@ -76,6 +81,9 @@ def sentence(error: Exception, words: Sequence[str] = ()) -> str:
         words: of the command line.
     """
     cause = error.__cause__
+    if isinstance(error, OverrideParseException) and "=" not in error.override:
+        possible = choices(error.override, COMMANDS)
+        return f"'{error.override}' is no key=value, and no command at the beginning; {possible}"
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, name = (error.missing_cfg_file or "").rpartition("/")
         return f"there is no {group} '{name}'; {choices(name, error.options)}"
@@ -89,6 +97,17 @@ def sentence(error: Exception, words: Sequence[str] = ()) -> str:
             hint = f"; a key of the checkpoint's own configuration is set by ++{cause.full_key}=..."
         return f"{where} no key '{key}'; {choices(key, siblings)}{hint}"
     return " ".join(str(error).split())
+
+
+def before_a_job(error: Exception) -> str:
+    """What was wrong, of an error of another kind that Hydra has met before it began a job."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return (
+            f"the folder {error.filename} cannot be made: {error.strerror}; start where you may "
+            "write, or name another by hydra.run.dir=... (with -m hydra.sweep.dir=...)"
+        )
+    said = " ".join(str(error).split())
+    return f"{type(error).__name__}: {said} (HYDRA_FULL_ERROR=1 shows where)"
 
 
 if __name__ == "__main__":

@@ -202,6 +202,8 @@ def test_the_tracking_uri_of_the_environment_is_respected(tmp_path: Path) -> Non
             ["hydra.run.dir=/proc/outputs"],
             "the folder /proc/outputs cannot be made: No such file or directory; start where you ",
         ),
+        (["--epochs=3"], "'--epochs=3' is no option, or stands behind one; values are key=value "),
+        (["-m", "seed=1,2"], "'seed=1,2' is no option, or stands behind one; values are key=value"),
         (["model=3"], "Config group override must be a string or a list. Got int"),
         (["seed=-1"], "seed = -1: input should be greater than or equal to 0"),
         (["seed=${nowhere}"], "seed: Interpolation key 'nowhere' not found"),

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from traceback import walk_tb
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
@@ -50,6 +51,12 @@ def main() -> None:
         if words is None:
             return
         sys.argv[1:] = words
+    _, unknown = get_args_parser().parse_known_args()
+    if unknown:  # of which argparse would tell below a page on its usage
+        sys.exit(
+            f"convexp: '{unknown[0]}' is no option, or stands behind one; values are key=value "
+            "without dashes, all of them behind the options (-m, --config-dir=...)"
+        )
     search_path.install()
     if os.environ.get("HYDRA_FULL_ERROR") == "1":
         with closing():

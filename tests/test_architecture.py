@@ -31,7 +31,7 @@ FLOORS = [
     {"auto", "sweeps"},
     {"resuming"},
     {"experiment"},
-    {"run", "commands"},
+    {"run", "commands", "mistakes"},
     {"__main__"},
 ]
 
@@ -89,7 +89,7 @@ def test_only_tracking_knows_mlflow_and_only_when_a_run_starts() -> None:
 
 
 def test_only_the_front_door_knows_hydra() -> None:
-    front = {"__main__.py", "plugins/search_path.py", "sweeps/callback.py"}
+    front = {"__main__.py", "mistakes.py", "plugins/search_path.py", "sweeps/callback.py"}
     assert users("hydra") == front
     assert users("omegaconf") == front | {"run.py"}
 

@@ -166,6 +166,7 @@ def test_the_tracking_uri_of_the_environment_is_respected(tmp_path: Path) -> Non
             "; a key of the checkpoint's own configuration is set by ++dataset.root=/data",
         ),
         (["+model.foo=3"], "model has no key 'foo'; possible: dtype, filter_size"),
+        (["~trainer"], "the configuration has no 'trainer' any more: leave out ~trainer"),
         (["modle=three_layer"], "there is no key 'modle'; did you mean 'model'?"),
         (
             ["backend=fsat"],
@@ -205,6 +206,15 @@ def test_the_tracking_uri_of_the_environment_is_respected(tmp_path: Path) -> Non
             "model: the layer 'conv1': its output cannot be scaled to the variance 1, since its "
             "standard deviation for a batch of the shape (1, 3, 6, 9) is 0.0; it takes images ",
         ),
+        (["trainer.epochs"], "'trainer.epochs' is no key=value, and no command at the beginning; "),
+        (["uii"], "did you mean 'ui'? possible: backends, diff, new-backend, runs, ui"),
+        (
+            ["hydra.run.dir=/proc/outputs"],
+            "the folder /proc/outputs cannot be made: No such file or directory; start where you ",
+        ),
+        (["--epochs=3"], "'--epochs=3' is no option, or stands behind one; values are key=value "),
+        (["-m", "seed=1,2"], "'seed=1,2' is no option, or stands behind one; values are key=value"),
+        (["model=3"], "Config group override must be a string or a list. Got int"),
         (["seed=-1"], "seed = -1: input should be greater than or equal to 0"),
         (["seed=${nowhere}"], "seed: Interpolation key 'nowhere' not found"),
         (["model.num_filters=[1"], "no viable alternative at input '[1'"),

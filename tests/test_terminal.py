@@ -41,6 +41,32 @@ def test_without_a_terminal_there_is_a_plain_line_an_epoch() -> None:
     ]
 
 
+def test_a_network_that_goes_on_is_not_called_untrained() -> None:
+    out = console(terminal=False)
+    with Progress(8, 2, out, done=3) as progress:
+        progress.update(3, {"epoch": 1.5, "train/accuracy": 0.5, "val/accuracy": 0.25})
+    assert shown(out).split() == ["epoch", "1.5/8", "train", "0.500", "val", "0.250"]
+
+
+def test_a_loss_that_goes_astray_keeps_its_line_short() -> None:
+    out = console(terminal=False)
+    with Progress(1, 1, out) as progress:
+        progress.update(1, {"train/loss": 3.4567e33})
+        progress.update(1, {"epoch": 1.0, "train/accuracy": 0.5})
+    assert shown(out) == "epoch 1/1  loss 3.4567e+33  train 0.500\n"
+
+
+def test_a_long_list_in_the_summary_is_broken_between_its_entries() -> None:
+    times = {f"time/spatial_batchnorm_relu.pass{i}": [(1, 25.5)] for i in range(9)}
+    out = console(terminal=False)
+    history = {"images_per_second": [(1, 100.0)], **times}
+    print_summary(history, seconds=1.0, tracker=NoTracker(), console=out)
+    text = shown(out)
+    assert max(map(len, text.splitlines())) <= 100
+    for name in times:
+        assert f"{name.removeprefix('time/')} 25.50" in text
+
+
 def test_a_long_epoch_gives_signs_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter(range(0, 10_000, 6))  # each look at the clock finds six seconds gone
     monkeypatch.setattr(convexp.terminal.progress, "perf_counter", lambda: next(now))

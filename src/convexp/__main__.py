@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
-from collections.abc import Sequence
+from traceback import walk_tb
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException
 
 from convexp.commands import COMMANDS
-from convexp.errors import UserError, choices
+from convexp.errors import UserError
+from convexp.mistakes import before_a_job, sentence, wrong_option
 from convexp.plugins import search_path
 from convexp.sweeps.callback import SweepFailedError, closing, current_job
 
@@ -50,6 +50,8 @@ def main() -> None:
         if words is None:
             return
         sys.argv[1:] = words
+    if (said := wrong_option()) is not None:
+        sys.exit(f"convexp: {said}")
     search_path.install()
     if os.environ.get("HYDRA_FULL_ERROR") == "1":
         with closing():
@@ -65,63 +67,12 @@ def main() -> None:
         sys.exit(f"convexp: {error} ({hint})" if str(error) else 1)
     except (UserError, HydraException, OmegaConfBaseException) as error:
         sys.exit(f"convexp: {sentence(error, sys.argv[1:])}")
+    except Exception as error:
+        if any(frame.f_code.co_name == "experiment" for frame, _ in walk_tb(error.__traceback__)):
+            raise
+        sys.exit(f"convexp: {before_a_job(error)}")
     except KeyboardInterrupt:
         sys.exit("convexp: interrupted")
-
-
-def sentence(error: Exception, words: Sequence[str] = ()) -> str:
-    """What was wrong and what is possible, of an error of ours, of Hydra's or of OmegaConf's.
-
-    Args:
-        error: the error.
-        words: of the command line.
-    """
-    cause = error.__cause__
-    if isinstance(error, MissingConfigException) and error.options is not None:
-        group, _, name = (error.missing_cfg_file or "").rpartition("/")
-        return f"there is no {group} '{name}'; {choices(name, error.options)}"
-    if isinstance(cause, (ConfigAttributeError, ConfigKeyError)) and cause.parent_node is not None:
-        path, _, key = str(cause.full_key).rpartition(".")
-        siblings = [str(sibling) for sibling in cause.parent_node if sibling != "_target_"]
-        where = f"{path} has" if path else "there is"
-        return _of_checkpoint(str(cause.full_key), siblings, words) or (
-            f"{where} no key '{key}'; {choices(key, siblings)}"
-        )
-    return " ".join(str(error).split())
-
-
-def _of_checkpoint(name: str, siblings: Sequence[str], words: Sequence[str]) -> str | None:
-    """What is wrong with a key that is none by default, where a checkpoint is named.
-
-    Hydra knows nothing of the checkpoint's configuration, which may have it.
-
-    Args:
-        name: the dotted key.
-        siblings: the keys that the default configuration has in its place.
-        words: of the command line.
-    """
-    given = dict(word.split("=", 1) for word in words if "=" in word)
-    named = given.get("checkpoint") or given.get("resume")
-    if named is None:
-        return None
-    from convexp.checkpoints import Checkpoint, find
-
-    word = next((w for w in words if w.startswith((f"{name}=", f"{name}."))), f"{name}=...")
-    typed = shlex.quote(f"++{word}")
-    path, _, key = name.rpartition(".")
-    where = f"{path} has no key '{key}'" if path else f"there is no key '{key}'"
-    try:
-        folder = given.get("checkpoints.folder", "checkpoints")
-        node = Checkpoint.load(find(named, folder)).config
-    except UserError:
-        hint = f"a key of the checkpoint's own configuration is set by {typed}"
-        return f"{where}; {choices(key, siblings)}; {hint}"
-    for part in path.split(".") if path else ():
-        node = node.get(part, {}) if isinstance(node, dict) else {}
-    if isinstance(node, dict) and key in node:
-        return f"{where} by default, and has one in the checkpoint: type {typed}"
-    possible = {*siblings, *(str(k) for k in node or () if k != "_target_")}
-    return f"{where}, neither by default nor in the checkpoint; {choices(key, possible)}"
 
 
 if __name__ == "__main__":

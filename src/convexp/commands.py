@@ -120,6 +120,8 @@ def runs(arguments: list[str]) -> None:
     except UserError as error:
         parser.error(str(error))
     print_runs(found)
+    if given.what == "list" and not found:
+        say(f"no run of an experiment '{given.experiment}' in {store.address}")
     if given.what == "reap":
         say(f"{len(found) or 'no'} run{'s' * (len(found) != 1)} ended, in {store.address}")
 

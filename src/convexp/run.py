@@ -122,7 +122,8 @@ def resolve(cfg: DictConfig) -> dict[str, Any]:
     """The configuration as plain values, every interpolation resolved, its keys checked.
 
     Raises:
-        UserError: an interpolation that leads nowhere, an unknown key, or a seed that is none.
+        UserError: an interpolation that leads nowhere, a key that is unknown or not there, or a seed
+            that is none.
     """
     try:
         container = OmegaConf.to_container(cfg, resolve=True)
@@ -134,5 +135,8 @@ def resolve(cfg: DictConfig) -> dict[str, Any]:
     for key in config:
         if key not in AXES:
             raise UserError(f"there is no key '{key}'; {choices(key, AXES)}")
+    for key in AXES:
+        if key not in config:
+            raise UserError(f"the configuration has no '{key}' any more: leave out ~{key}")
     check(config["seed"], NonNegativeInt, "seed")
     return config

@@ -134,6 +134,14 @@ def test_the_command_lists_and_reaps(tmp_path: Path) -> None:
     assert again.stdout == f"no runs ended, in {place.folder}\n"
 
 
+def test_a_list_of_no_runs_says_so(tmp_path: Path) -> None:
+    place = OpenFolder(tmp_path / "records" / "empty")
+    place.folder.mkdir(parents=True)
+    words = ("--store", "records", "--experiment", "empty")
+    listed = convexp(tmp_path, "runs", "list", *words)
+    assert listed.stdout == f"no run of an experiment 'empty' in {place.folder}\n"
+
+
 def test_a_store_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     done = convexp(tmp_path, "runs", "reap")
     assert done.returncode == 2

@@ -112,6 +112,8 @@ def train(
         if state.begun:
             minutes = f"{state.seconds / 60:.1f} minutes in"
             progress.say(f"going on after step {state.step}, {minutes}, {keeper.where}")
+            if state.epoch == epochs:
+                progress.say(f"all its epochs are over; more: trainer.epochs={2 * epochs}")
         try:
             for step, metrics in training:
                 compared = [] if shadow is None else shadow.take()

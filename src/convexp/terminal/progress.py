@@ -89,7 +89,7 @@ class Progress:
             return
         if "train/loss" in metrics:
             self.losses.append(metrics["train/loss"])
-            loss = f"loss {self.losses[-1]:.4f}"
+            loss = f"loss {_short(self.losses[-1])}"
             self.bar.update(self.task, completed=step, loss=loss)
             waited = perf_counter() - self.last_line
             if not self.console.is_terminal and waited > SECONDS_BETWEEN_LINES:
@@ -102,7 +102,9 @@ class Progress:
             if "images_per_second" in metrics:
                 results += f"  {metrics['images_per_second']:,.0f} images/s"
             self.bar.update(self.task, epoch=min(int(epoch) + 1, self.epochs), last=results)
-            loss = f"  loss {fmean(self.losses):.4f}" if self.losses else "  untrained  "
+            loss = f"  loss {_short(fmean(self.losses))}" if self.losses else "  untrained  "
+            if not self.losses and epoch > 0:  # measured where a limit ended it before
+                loss = " " * len(loss)
             self.say(f"epoch {epoch:>{len(str(self.epochs))}.4g}/{self.epochs}{loss}{results}")
             self.losses.clear()
 
@@ -110,3 +112,8 @@ class Progress:
         """A line of its own, above the bar."""
         say(text, self.console)
         self.last_line = perf_counter()
+
+
+def _short(loss: float) -> str:
+    """A loss in a few digits, also one of a training that goes astray."""
+    return f"{loss:.4f}" if abs(loss) < 1e6 else f"{loss:.4e}"

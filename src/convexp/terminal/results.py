@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from statistics import median
+from textwrap import wrap
 
 from rich.console import Console
 from rich.table import Table
@@ -13,6 +14,9 @@ from rich.text import Text
 
 from convexp.terminal.lines import say
 from convexp.tracking import RunRecord, Tracker
+
+WIDTH = 100
+"""Columns of a list in the summary."""
 
 SUMMARIZED = {
     "best validation accuracy": "best/val_accuracy",
@@ -52,11 +56,8 @@ def print_summary(
     if "images_per_second" in last:  # else no epoch was completed
         speed = median(value for _, value in history["images_per_second"])
         lines["speed"] = f"{speed:,.0f} images/s (median of the epochs), {seconds:.1f} s in all"
-        lines["milliseconds a step"] = ", ".join(
-            f"{name.removeprefix('time/')} {value:.2f}"
-            for name, value in last.items()
-            if name.startswith("time/")
-        )
+        ops = {n.removeprefix("time/"): v for n, v in last.items() if n.startswith("time/")}
+        lines["milliseconds a step"] = ", ".join(f"{op} {value:.2f}" for op, value in ops.items())
     parity = {n: max(v for _, v in p) for n, p in history.items() if n.startswith("parity/")}
     if parity:
         worst = max(parity, key=parity.__getitem__)
@@ -71,7 +72,16 @@ def print_summary(
     width = max(map(len, lines))
     console.print()
     for label, text in lines.items():
-        say(f"{label:<{width}}  {text}", console)
+        # Only what is a list: an address is to be copied, and stays in one piece.
+        parts = _broken(text, WIDTH - width - 2) if label == "milliseconds a step" else [text]
+        for i, part in enumerate(parts):
+            say(f"{'' if i else label:<{width}}  {part}", console)
+
+
+def _broken(text: str, width: int) -> list[str]:
+    """A list with commas as lines, none of its entries in two."""
+    glued = text.replace(", ", ",\n").replace(" ", "\0").replace("\n", " ")
+    return [line.replace("\0", " ") for line in wrap(glued, width, break_long_words=False)]
 
 
 def print_evaluation(

@@ -130,7 +130,7 @@ def test_what_says_how_far_and_how_fast_makes_no_other_run(
     assert found.config()["trainer"]["max_steps"] == 1000
     said = capsys.readouterr().out
     assert re.search(r"^going on after step 24, \S+ minutes in, in the same run$", said, re.M)
-    assert re.search(r"^its \d+ epochs are over; more: trainer.epochs=\d+$", said, re.M)
+    assert re.search(r"^all its epochs are over; more: trainer.epochs=\d+$", said, re.M)
 
 
 def test_a_run_that_the_store_does_not_know_is_begun_with_its_whole_curves(

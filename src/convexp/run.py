@@ -122,8 +122,8 @@ def resolve(cfg: DictConfig) -> dict[str, Any]:
     """The configuration as plain values, every interpolation resolved, its keys checked.
 
     Raises:
-        UserError: an interpolation that leads nowhere, a key that is unknown or not there, or a seed
-            that is none.
+        UserError: an interpolation that leads nowhere, a key that is unknown or no longer there, or
+            a seed that is none.
     """
     try:
         container = OmegaConf.to_container(cfg, resolve=True)

@@ -48,7 +48,7 @@ def run_filters(images: list[str] | None, output: str, size: int = 20) -> None:
     [
         (["text.png"], "a.png", "'text.png' is no image of a known format"),
         (["cut.png"], "a.png", "'cut.png' cannot be read: "),
-        (["."], "a.png", "'.' cannot be read: Is a directory"),
+        (["."], "a.png", r"'\.' is a folder; '\./\*' stands for its files"),
         ([], "a.png", "task.images names no file"),
         (None, "a.txt", "task.output = 'a.txt': its ending must be one of .*png"),
         (None, "filters", "task.output = 'filters': its ending must be one of"),

@@ -26,6 +26,11 @@ from urllib.request import urlopen
 
 import pytest
 
+needs_ray = pytest.mark.skipif(
+    find_spec("ray") is None,
+    reason="Ray is not installed; its launcher needs a Python older than 3.12",
+)
+
 PATIENCE = 400.0
 """Seconds, for a program to be ready; seldom more than ten, but a hundred where much other work has
 the machine."""
@@ -241,10 +246,8 @@ class RayCluster:
 def ray_cluster(nodes: int, environment: Mapping[str, str]) -> Iterator[RayCluster]:
     """A Ray cluster with so many nodes, the head among them, whose jobs have that environment.
 
-    Skips where Ray is not installed: its launcher needs a Python older than 3.12.
+    Its tests are marked by `needs_ray`.
     """
-    if find_spec("ray") is None:
-        pytest.skip("Ray is not installed; its launcher needs a Python older than 3.12")
     with _folder() as folder, ExitStack() as stack:
         joined_by = {
             **environment,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.distributions import distribute
-from tests.services import RayCluster, end, ray_cluster
+from tests.services import RayCluster, end, needs_ray, ray_cluster
 from tests.services import session as processes_of
 from tests.sweeps.launched import SWEEP, assert_finished, assert_goes_on, recorded, under_way, wait
 from tests.test_cli import SMALL, convexp
@@ -38,7 +38,9 @@ ops = replace(naive.ops, max_pool=Op(forward, pool.backward))
 """A backend that says who computes with it, and waits until it may go on."""
 
 
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "ray_local"])
+@pytest.mark.parametrize(
+    "launcher", ["joblib", "submitit_local", pytest.param("ray_local", marks=needs_ray)]
+)
 def test_a_sweep_on_all_cores(tmp_path: Path, launcher: str) -> None:
     done = convexp(
         tmp_path, "-m", f"hydra/launcher={launcher}", *SWEEP, RAY_USAGE_STATS_ENABLED="0"
@@ -75,6 +77,7 @@ def cluster(held: Path) -> Iterator[RayCluster]:
         yield started
 
 
+@needs_ray
 def test_a_sweep_on_a_ray_cluster_with_a_server(
     cluster: RayCluster, server: str, tmp_path: Path
 ) -> None:
@@ -87,6 +90,7 @@ def test_a_sweep_on_a_ray_cluster_with_a_server(
     assert not (tmp_path / "mlflow.db").exists()
 
 
+@needs_ray
 def test_jobs_whose_process_or_machine_is_lost_are_done_again(
     cluster: RayCluster, server: str, held: Path, tmp_path: Path
 ) -> None:
@@ -111,6 +115,7 @@ def test_jobs_whose_process_or_machine_is_lost_are_done_again(
         assert "its process" in job.data.tags["convexp.error"]
 
 
+@needs_ray
 def test_a_job_whose_process_is_lost_goes_on_from_its_checkpoint(
     cluster: RayCluster, server: str, tmp_path: Path
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 import mlflow
@@ -191,7 +192,7 @@ def test_steps_and_values_are_plain_numbers(uri: str, client: MlflowClient, tiny
         tracker.metrics({"a": np.float32(0.5)}, np.int64(3))  # type: ignore[dict-item, arg-type]
         tracker.metrics({"a": np.array(0.25)}, 4.0)  # type: ignore[dict-item, arg-type]
     assert history(client, "a") == [(3, 0.5), (4, 0.25)]
-    with sqlite3.connect(uri.removeprefix("sqlite:///")) as database:
+    with closing(sqlite3.connect(uri.removeprefix("sqlite:///"))) as database, database:
         kinds = database.execute("SELECT DISTINCT typeof(step) FROM metrics").fetchall()
     assert kinds == [("integer",)]
 

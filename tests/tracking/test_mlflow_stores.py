@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -163,7 +164,7 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_store_of_another_mlflow_is_refused(uri: str) -> None:
-    with sqlite3.connect(uri.removeprefix("sqlite:///")) as database:
+    with closing(sqlite3.connect(uri.removeprefix("sqlite:///"))) as database, database:
         database.execute("UPDATE alembic_version SET version_num = '451aebb31d03'")
     assert "mlflow db upgrade" in refusal(uri)
 

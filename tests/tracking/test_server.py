@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -159,7 +159,7 @@ def test_of_a_server_only_the_link_is_printed(server: str, tmp_path: Path) -> No
 
 
 def test_a_store_that_mlflow_refuses_is_one_line(folder: Path) -> None:
-    with sqlite3.connect(folder / "mlflow.db") as database:
+    with closing(sqlite3.connect(folder / "mlflow.db")) as database, database:
         database.execute("UPDATE alembic_version SET version_num = 'older'")
     done = convexp(folder, "ui")
     assert done.returncode == 1

@@ -68,6 +68,7 @@ def main() -> None:
     except (UserError, HydraException, OmegaConfBaseException) as error:
         sys.exit(f"convexp: {sentence(error, sys.argv[1:])}")
     except Exception as error:
+        # Of the job itself: a bug, whose traceback is what its author needs.
         if any(frame.f_code.co_name == "experiment" for frame, _ in walk_tb(error.__traceback__)):
             raise
         sys.exit(f"convexp: {before_a_job(error)}")

@@ -16,6 +16,7 @@ from convexp.testing import numerical_gradient
 from convexp.training import fit, loss_and_gradients
 from tests.plain import FIT, PLAIN, begun, softmax
 
+SIZES: dict[str, Any] = {"reg": 0.0, "dtype": "float64", "num_classes": 10}
 IMAGES, LABELS = np.random.default_rng(231).standard_normal((2, 3, 16, 16)), np.array([7, 2])
 
 
@@ -27,13 +28,10 @@ def small(ops: Ops, **sizes: Any) -> Network:
         "hidden_dim": 7,
         "init": "normal",
         "weight_scale": 1e-2,
-        "reg": 0.0,
-        "dtype": "float64",
         "input_shape": (3, 16, 16),
-        "num_classes": 10,
         "rng": np.random.default_rng(0),
     }
-    return three_layer(ops=ops, **(given | sizes))
+    return three_layer(ops=ops, **(SIZES | given | sizes))
 
 
 def deep(ops: Ops, **sizes: Any) -> Network:
@@ -45,13 +43,10 @@ def deep(ops: Ops, **sizes: Any) -> Network:
         "dropout": 0.0,
         "init": "normal",
         "weight_scale": 0.5,
-        "reg": 0.0,
-        "dtype": "float64",
         "input_shape": (3, 4, 5),
-        "num_classes": 10,
         "rng": np.random.default_rng(0),
     }
-    return fully_connected(ops=ops, **(given | sizes))
+    return fully_connected(ops=ops, **(SIZES | given | sizes))
 
 
 def staged(ops: Ops, **sizes: Any) -> Network:
@@ -63,13 +58,10 @@ def staged(ops: Ops, **sizes: Any) -> Network:
         "dropout": 0.0,
         "init": "he",
         "weight_scale": 0.5,
-        "reg": 0.0,
-        "dtype": "float64",
         "input_shape": (3, 4, 5),
-        "num_classes": 10,
         "rng": np.random.default_rng(0),
     }
-    return conv_net(ops=ops, **(given | sizes))
+    return conv_net(ops=ops, **(SIZES | given | sizes))
 
 
 def one_each(*filters: int) -> dict[str, dict[str, int]]:

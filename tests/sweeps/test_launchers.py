@@ -18,6 +18,7 @@ from convexp.errors import UserError
 from convexp.plugins import search_path
 from convexp.sweeps import launchers
 from convexp.sweeps.launchers import Slots, check_installed, slots
+from tests.services import needs_ray
 
 PRESETS = Path(convexp.conf.__file__).parent / "hydra"
 NAMES = sorted(
@@ -82,8 +83,18 @@ def test_what_each_preset_leaves_its_jobs(
     ("module", "name", "expected"),
     [
         ("hydra_joblib_launcher.config", "JobLibLauncherConf", Slots("joblib", 1, False, None)),
-        ("hydra_ray_launcher._config", "RayLauncherConf", Slots("ray", 1, True, None)),
-        ("hydra_ray_launcher._config", "RayAWSLauncherConf", Slots("ray", 1, True, None)),
+        pytest.param(
+            "hydra_ray_launcher._config",
+            "RayLauncherConf",
+            Slots("ray", 1, True, None),
+            marks=needs_ray,
+        ),
+        pytest.param(
+            "hydra_ray_launcher._config",
+            "RayAWSLauncherConf",
+            Slots("ray", 1, True, None),
+            marks=needs_ray,
+        ),
         (
             "hydra_submitit_launcher.config",
             "LocalQueueConf",
@@ -95,8 +106,7 @@ def test_what_each_preset_leaves_its_jobs(
 def test_the_plugins_own_defaults_are_understood_too(
     module: str, name: str, expected: Slots
 ) -> None:
-    plugin = pytest.importorskip(f"hydra_plugins.{module.partition('.')[0]}")
-    config = getattr(import_module(f"{plugin.__name__}.{module.partition('.')[2]}"), name)
+    config = getattr(import_module(f"hydra_plugins.{module}"), name)
     plain = OmegaConf.to_container(OmegaConf.structured(config))
     assert isinstance(plain, dict)
     assert slots({str(key): value for key, value in plain.items()}) == expected
@@ -120,15 +130,15 @@ def test_a_number_that_is_none_is_refused(choice: str, override: str, sentence: 
         slots(node(f"launcher={choice}", f"hydra.launcher.{override}"))
 
 
-@pytest.mark.parametrize("choice", NAMES)
+@pytest.mark.parametrize(
+    "choice", [pytest.param(name, marks=needs_ray) if "ray" in name else name for name in NAMES]
+)
 def test_a_preset_holds_what_its_plugin_takes(choice: str) -> None:
     config = node(choice)
-    plugin = config["_target_"].split(".")
-    pytest.importorskip(".".join(plugin[:2]))
     check_installed("hydra/launcher", "this", config)
-    del config["_target_"]
+    plugin = config.pop("_target_")
     # Hydra warns, which is an error here, when a file shares its name with a plugin's own node.
-    inspect.signature(get_class(".".join(plugin))).bind(**config)
+    inspect.signature(get_class(plugin)).bind(**config)
 
 
 def test_a_plugin_that_is_not_installed_is_named_with_the_command_that_installs_it(
@@ -148,7 +158,8 @@ def test_a_plugin_that_is_not_installed_is_named_with_the_command_that_installs_
 def test_the_same_search_proposes_the_same_trials_again(sampler: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the library's own
-        optuna = pytest.importorskip("optuna")
+        import optuna
+
         optuna.logging.set_verbosity(optuna.logging.WARNING)
 
         def trials() -> list[float]:
